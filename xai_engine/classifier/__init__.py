@@ -1,0 +1,1 @@
+"""Model bundles, preprocessing, prediction, calibration. Types import without torch."""

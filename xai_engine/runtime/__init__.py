@@ -1,0 +1,1 @@
+"""Jobs, progress, cancellation, seeds, device and precision policy, worker processes. Knows no other part of the engine."""
