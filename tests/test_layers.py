@@ -1,0 +1,111 @@
+"""Imports go one way, the engine needs no Qt, and what should load light loads light."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "torchvision", "monai", "captum", "skimage", "scipy", "cv2", "reportlab", "PySide6", "matplotlib")
+
+# A finder that answers as if a distribution were not installed: stands in for a machine without it.
+BLOCK = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}} (blocked by a test)", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def python(code: str, *arguments: str) -> str:
+    """Standard output of a fresh interpreter, run outside the checkout's folder."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=REPOSITORY,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Which of the heavy packages a fresh interpreter has loaded after `statement`."""
+    code = f"{statement}\nimport json, sys\nprint(json.dumps([n for n in {HEAVY!r} if n in sys.modules]))"
+    return set(json.loads(python(code).splitlines()[-1]))
+
+
+def test_import_contracts() -> None:
+    pytest.importorskip("importlinter", reason="import-linter is not installed (pip install -e .[dev])")
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+@pytest.mark.parametrize(
+    ("statement", "allowed"),
+    [
+        ("import xai_engine", set()),
+        ("import xai_engine.errors, xai_engine.paths", set()),
+        ("import xai_engine.cli", set()),
+        ("import xai_engine.radiograph, xai_engine.radiograph.types, xai_engine.radiograph.geometry", set()),
+        ("import xai_engine.classifier.types, xai_engine.explain.types", set()),
+        ("import xai_engine.runtime.run, xai_engine.runtime.worker", set()),
+        ("from xai_engine.explain import registry; registry.describe()", set()),
+        ("from xai_engine.analysis import tasks", set()),
+        ("from xai_engine.radiograph import read, display, regions, colour", {"scipy", "cv2", "skimage"}),
+    ],
+)
+def test_what_an_import_loads(statement: str, allowed: set[str]) -> None:
+    assert loaded_by(statement) <= allowed
+
+
+def test_the_window_loads_no_torch() -> None:
+    everything = (
+        "import importlib, os, pkgutil\n"
+        "os.environ['QT_QPA_PLATFORM'] = 'offscreen'\n"
+        "import app\n"
+        "for m in pkgutil.walk_packages(app.__path__, 'app.'):\n"
+        "    m.name.endswith('__main__') or importlib.import_module(m.name)"
+    )
+    assert not loaded_by(everything) & {"torch", "torchvision", "monai", "captum", "matplotlib"}
+
+
+def test_engine_where_no_qt_is_installed(tmp_path: Path) -> None:
+    """The main job, sample to PDF, with PySide6 as good as absent."""
+    code = BLOCK.format(blocked={"PySide6", "shiboken6"}) + (
+        "from xai_engine.cli import main\n"
+        "from xai_engine.paths import resources_dir\n"
+        "sample = resources_dir() / 'samples' / 'synthetic-consolidation.dcm'\n"
+        "raise SystemExit(main(['analyze', str(sample), '--methods', 'grad-cam', '--report', '--out', sys.argv[1]]))"
+    )
+    python(code, str(tmp_path))
+    folder = tmp_path / "synthetic-consolidation"
+    assert json.loads((folder / "analysis.json").read_text())["explanations"][0]["method"] == "grad-cam"
+    assert (folder / "report.pdf").read_bytes()[:5] == b"%PDF-"
+
+
+@pytest.mark.parametrize("absent", ["torchvision", "matplotlib"])
+def test_main_job_without_what_the_frozen_folder_leaves_out(absent: str, tmp_path: Path) -> None:
+    """There is no torchvision for the CPU build of torch that is frozen, and no need for plots."""
+    code = BLOCK.format(blocked={absent}) + (
+        "from xai_engine.cli import main\n"
+        "from xai_engine.paths import resources_dir\n"
+        "sample = resources_dir() / 'samples' / 'synthetic-clear.dcm'\n"
+        "names = 'grad-cam'\n"
+        "raise SystemExit(main(['analyze', str(sample), '--methods', names, '--out', sys.argv[1]]))"
+    )
+    python(code, str(tmp_path))
+    assert list(tmp_path.rglob("grad-cam.npy"))
