@@ -1,0 +1,1 @@
+"""The image canvas: geometry, rendering, tools and the widget."""

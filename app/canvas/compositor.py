@@ -1,0 +1,163 @@
+"""From a case and a viewport to one 8-bit picture, with everything kept that the next frame can use again. No Qt.
+
+A window drag changes the grey values alone: all maps are kept as one premultiplied colour picture and one transmittance,
+so a frame costs one table lookup and one multiply-add however many maps lie over the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from app.canvas.sampling import ImageSampler, sample_map
+from app.canvas.viewport import Viewport
+from app.model.layer import Layer
+from xai_engine.radiograph import colour, display
+from xai_engine.radiograph.types import Radiograph, Voi
+
+Picture = npt.NDArray[np.uint8]
+
+
+class Compositor:
+    """Renders one radiograph with its maps. Not thread-safe."""
+
+    def __init__(self, radiograph: Radiograph) -> None:
+        self.radiograph = radiograph
+        self._sampler = ImageSampler(radiograph.pixels)
+        self._view: Viewport | None = None
+        self._values: npt.NDArray | None = None
+        self._table: tuple[Voi, bool, display.Lookup | None] | None = None
+        self._maps: dict[int, tuple[object, bool, npt.NDArray[np.float32]]] = {}
+        self._painted: dict[int, tuple[object, tuple[Picture, Picture]]] = {}
+        self._stack: tuple[object, Picture, Picture] | None = None
+
+    def render(
+        self,
+        view: Viewport,
+        voi: Voi,
+        invert: bool,
+        layers: Sequence[Layer] = (),
+        *,
+        line_width: int = 2,
+        draft: bool = False,
+    ) -> Picture:
+        """The visible part: uint8 (rows, columns) without maps, else (rows, columns, 4) as blue, green, red, 255.
+
+        layers: those to be shown, lowest first. draft: maps at half resolution, for frames of a running zoom or pan.
+        """
+        if view != self._view:
+            self._view, self._values = view, None
+            self._maps.clear()
+            self._painted.clear()
+            self._stack = None
+        if self._values is None:
+            self._values = self._sampler.sample(view)
+        grey = self._grey(self._values, voi, invert)
+        layers = [layer for layer in layers if layer.style.opacity > 0]
+        if not layers:
+            return grey
+        return _over(grey, *self._layers(layers, grey.shape, line_width, draft))
+
+    def _grey(self, values: npt.NDArray, voi: Voi, invert: bool) -> Picture:
+        import cv2
+
+        if self._table is None or self._table[0] is not voi or self._table[1] != invert:
+            self._table = voi, invert, display.lookup(self.radiograph, voi, invert)
+        lookup = self._table[2]
+        if lookup is None:
+            return display.to_grey(values, voi, self.radiograph.inverted != invert)
+        if values.dtype == np.uint16 and lookup.first == 0 and _CV2_WIDE_LUT:
+            return cv2.LUT(values, _padded(lookup.table))
+        index = np.subtract(values, lookup.first, dtype=np.intp)
+        return np.take(lookup.table, index, mode="clip")
+
+    def _layers(
+        self, layers: Sequence[Layer], shape: tuple[int, int], line_width: int, draft: bool
+    ) -> tuple[Picture, Picture]:
+        """Premultiplied colours (rows, columns, 4; fourth channel 0) and transmittance (rows, columns) of all maps."""
+        key = tuple((layer.id, layer.style) for layer in layers), line_width, draft
+        if self._stack is None or self._stack[0] != key:
+            colours, through = self._paint(layers[0], shape, line_width, draft)
+            for layer in layers[1:]:
+                top, top_through = self._paint(layer, shape, line_width, draft)
+                colours = _lay(top, top_through, colours)
+                through = _times(through, top_through)
+            self._stack = key, colours, through
+        return self._stack[1], self._stack[2]
+
+    def _paint(
+        self, layer: Layer, shape: tuple[int, int], line_width: int, draft: bool
+    ) -> tuple[Picture, Picture]:
+        import cv2
+
+        # Lines at half resolution would flicker between two widths, and cost little.
+        draft = draft and layer.style.mode == "fill"
+        key = layer.explanation, layer.style, line_width, draft
+        kept = self._painted.get(layer.id)
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        rgba = colour.paint(
+            self._values_of(layer, draft), layer.style, layer.explanation.full_scale, line_width=line_width
+        )
+        if draft:
+            rgba = cv2.resize(rgba, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+        alpha = cv2.extractChannel(rgba, 3)
+        colours = cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)
+        cv2.insertChannel(np.zeros_like(alpha), colours, 3)
+        colours = _times(colours, cv2.cvtColor(alpha, cv2.COLOR_GRAY2BGRA))
+        result = colours, cv2.bitwise_not(alpha)
+        self._painted[layer.id] = key, result
+        return result
+
+    def _values_of(self, layer: Layer, draft: bool) -> npt.NDArray[np.float32]:
+        kept = self._maps.get(layer.id)
+        if kept is None or kept[0] is not layer.explanation or kept[1] != draft:
+            assert self._view is not None
+            values = sample_map(layer.explanation, self._view, draft)
+            kept = layer.explanation, draft, values
+            self._maps[layer.id] = kept
+        return kept[2]
+
+
+def _times(first: Picture, second: Picture) -> Picture:
+    """round(first * second / 255)."""
+    import cv2
+
+    return cv2.multiply(first, second, scale=1 / 255)
+
+
+def _lay(top: Picture, top_through: Picture, below: Picture) -> Picture:
+    import cv2
+
+    seen = _times(below, cv2.cvtColor(top_through, cv2.COLOR_GRAY2BGRA))
+    return cv2.add(top, seen, dst=seen)
+
+
+def _over(grey: Picture, colours: Picture, through: Picture) -> Picture:
+    import cv2
+
+    result = cv2.cvtColor(_times(grey, through), cv2.COLOR_GRAY2BGRA)
+    return cv2.add(colours, result, dst=result)
+
+
+def _padded(table: Picture) -> Picture:
+    """A table for every uint16: values beyond the image's own do not occur."""
+    if table.size >= 65536:
+        return np.ascontiguousarray(table[:65536])
+    return np.concatenate([table, np.full(65536 - table.size, table[-1], np.uint8)])
+
+
+def _wide_lut() -> bool:
+    """cv2 5 looks 16-bit values up ten times faster than numpy; cv2 4 refuses them."""
+    import cv2
+
+    try:
+        cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros(65536, np.uint8))
+    except cv2.error:
+        return False
+    return True
+
+
+_CV2_WIDE_LUT = _wide_lut()

@@ -1,0 +1,1 @@
+"""What the window shows, without Qt: evented models that views, panels and tests share."""
