@@ -1,0 +1,282 @@
+"""The classifier in use: prepares a radiograph, scores batches for explanations, predicts with calibration and gate."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from xai_engine.classifier import gate, preprocess
+from xai_engine.classifier.calibration import Platt
+from xai_engine.classifier.gate import GateSpec
+from xai_engine.classifier.lungs import LungFields, LungFinder
+from xai_engine.classifier.preprocess import PreprocessSpec
+from xai_engine.classifier.types import ModelInfo, ModelInput, Prediction
+from xai_engine.errors import UsageError
+from xai_engine.radiograph.geometry import GridTransform
+from xai_engine.radiograph.types import Radiograph
+from xai_engine.runtime import device as devices
+from xai_engine.runtime.device import DevicePolicy
+from xai_engine.runtime.run import Run
+
+# Small changes that leave a radiograph's finding alone: zoom, shift (rows, columns; share of the side), gamma.
+PERTURBATIONS = (
+    (0.97, 0.0, 0.0, 1.0),
+    (1.03, 0.0, 0.0, 1.0),
+    (1.0, 0.015, 0.0, 1.0),
+    (1.0, -0.015, 0.0, 1.0),
+    (1.0, 0.0, 0.015, 1.0),
+    (1.0, 0.0, -0.015, 1.0),
+    (1.0, 0.0, 0.0, 0.87),
+    (1.0, 0.0, 0.0, 1.15),
+)
+CACHE = 16  # prepared images kept per process
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """One radiograph made ready: upright grey, lungs, network input and the gate's sentence ("" = readable)."""
+
+    grey: npt.NDArray[np.float32]
+    valid: npt.NDArray[np.bool_]
+    aspect: float
+    lungs: LungFields | None
+    input: ModelInput
+    refusal: str
+
+
+class Classifier:
+    """A loaded bundle on a device. The network stays in eval mode and its weights never change.
+
+    A one-logit head scores its last class; `scores` of the other class are the negative. A head with several outputs
+    scores a class by its log-odds against the rest, z_c - log(sum of exp of the others).
+    """
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        network: nn.Module,
+        finder: LungFinder | None,
+        preprocessing: PreprocessSpec,
+        calibration: Platt,
+        gate_limits: Mapping[str, float],
+        policy: DevicePolicy | None = None,
+    ) -> None:
+        self.policy = policy or DevicePolicy("cpu", "fp32", torch.get_num_threads())
+        devices.apply(self.policy)
+        self.info = info
+        self.device: Literal["cpu", "cuda"] = self.policy.device
+        self.precision: Literal["fp32", "bf16"] = self.policy.precision
+        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.requires_grad_(False)
+        if finder is not None:
+            finder.network.to(self.device).requires_grad_(False)
+        self.finder = finder
+        self.preprocessing = preprocessing
+        self.calibration = calibration
+        self.gate = GateSpec(**gate_limits)
+        self.batch_size = 32
+        self._prepared: OrderedDict[str, Prepared] = OrderedDict()
+
+    # ---- input -------------------------------------------------------------------------------------------------
+
+    def prepare(self, radiograph: Radiograph) -> ModelInput:
+        """What the network is shown of this radiograph."""
+        return self.prepared([radiograph])[0].input
+
+    def lungs(self, radiograph: Radiograph) -> LungFields | None:
+        """Lung fields of this radiograph; None when the bundle has no lung model."""
+        return self.prepared([radiograph])[0].lungs
+
+    def prepared(self, radiographs: Sequence[Radiograph]) -> list[Prepared]:
+        """Prepare several images, the lung model in one batch. The last few are remembered by file hash."""
+        missing = {r.sha256: r for r in radiographs if r.sha256 not in self._prepared}
+        greys = [(*preprocess.upright_grey(r), preprocess.pixel_aspect(r)) for r in missing.values()]
+        fields: Sequence[LungFields | None] = self.finder.find(greys) if self.finder else [None] * len(greys)
+        fresh: dict[str, Prepared] = {}
+        for (sha, _), (grey, valid, aspect), lungs in zip(missing.items(), greys, fields, strict=True):
+            fresh[sha] = self._prepare(sha, grey, valid, aspect, lungs)
+        out = [fresh[r.sha256] if r.sha256 in fresh else self._prepared[r.sha256] for r in radiographs]
+        for sha, item in fresh.items():
+            self._prepared[sha] = item
+        while len(self._prepared) > CACHE:
+            self._prepared.popitem(last=False)
+        return out
+
+    def _prepare(
+        self,
+        sha: str,
+        grey: npt.NDArray[np.float32],
+        valid: npt.NDArray[np.bool_],
+        aspect: float,
+        lungs: LungFields | None,
+    ) -> Prepared:
+        refusal = gate.judge(grey, valid, lungs, self.gate)
+        shape = (grey.shape[0], grey.shape[1])
+        if lungs is not None and lungs.box is not None and not refusal:
+            spec = self.preprocessing
+            transform = preprocess.square_around(lungs.box, spec.margin, spec.size, shape, aspect)
+        else:
+            transform = preprocess.letterbox(shape, self.preprocessing.size, aspect)
+        # a small working copy: no more than four times finer than the grid
+        factor = int(min(transform.scale_row, transform.scale_column) / 2)
+        if factor > 1:
+            small = (max(1, shape[1] // factor), max(1, shape[0] // factor))
+            grey_small = cv2.resize(grey, small, interpolation=cv2.INTER_AREA)
+            valid_small = cv2.resize(valid.astype(np.uint8), small, interpolation=cv2.INTER_NEAREST).astype(bool)
+        else:
+            grey_small, valid_small = grey, valid
+        array, inside = self._view(grey_small, valid_small, transform)
+        array.setflags(write=False)
+        inside.setflags(write=False)
+        return Prepared(grey_small, valid_small, aspect, lungs, ModelInput(array, inside, transform, sha), refusal)
+
+    def _view(
+        self,
+        grey: npt.NDArray[np.float32],
+        valid: npt.NDArray[np.bool_],
+        transform: GridTransform,
+        gamma: float = 1.0,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Network input (channels, size, size) and validity; `grey` may be a reduced copy of the source image."""
+        row_factor = transform.source_shape[0] / grey.shape[0]
+        column_factor = transform.source_shape[1] / grey.shape[1]
+        here = replace(
+            transform,
+            origin_row=transform.origin_row / row_factor,
+            origin_column=transform.origin_column / column_factor,
+            scale_row=transform.scale_row / row_factor,
+            scale_column=transform.scale_column / column_factor,
+            source_shape=(grey.shape[0], grey.shape[1]),
+        )
+        image, inside = preprocess.sample(grey, valid, here)
+        if gamma != 1.0:
+            image = np.power(image, np.float32(gamma))
+        plane = preprocess.standardise(image, inside, self.preprocessing)
+        return np.repeat(plane[None], self.info.input_shape[0], axis=0), inside
+
+    def tensor(self, model_input: ModelInput) -> torch.Tensor:
+        """(1, channels, rows, columns) float32 on the device, a copy."""
+        return torch.from_numpy(model_input.array.copy())[None].to(self.device)
+
+    # ---- scores ------------------------------------------------------------------------------------------------
+
+    def target_index(self, target: str) -> int:
+        """Index of a class name. Raises UsageError naming the known classes."""
+        try:
+            return self.info.classes.index(target)
+        except ValueError:
+            raise UsageError(f"target {target!r}: this model knows {', '.join(self.info.classes)}") from None
+
+    def score_of(self, outputs: torch.Tensor, target: str) -> torch.Tensor:
+        """(n, outputs of the head) -> (n,) score of `target`, see the class."""
+        index = self.target_index(target)
+        if outputs.shape[1] == 1:
+            return outputs[:, 0] if index == len(self.info.classes) - 1 else -outputs[:, 0]
+        others = torch.cat([outputs[:, :index], outputs[:, index + 1 :]], dim=1)
+        return outputs[:, index] - torch.logsumexp(others, dim=1)
+
+    def scores(self, batch: torch.Tensor, target: str, precision: str | None = None) -> torch.Tensor:
+        """Scores (n,) float32 without gradients, in batches, channels-last.
+
+        batch: (n, channels, rows, columns). precision: "fp32" or "bf16"; the policy's when None. When the GPU runs out
+        of memory the batch is halved, down to one image.
+        """
+        reduced = (precision or self.precision) == "bf16"
+        out: list[torch.Tensor] = []
+        start, size = 0, self.batch_size
+        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=reduced):
+            while start < len(batch):
+                part = batch[start : start + size].to(self.device, memory_format=torch.channels_last)
+                try:
+                    out.append(self.score_of(self.network(part).float(), target))
+                except torch.cuda.OutOfMemoryError:
+                    if size == 1:
+                        raise
+                    size = self.batch_size = size // 2
+                    torch.cuda.empty_cache()
+                    continue
+                start += size
+        return torch.cat(out) if out else torch.empty(0, device=self.device)
+
+    def differentiable_scores(self, batch: torch.Tensor, target: str) -> torch.Tensor:
+        """Scores (n,) with a graph; fp32 unless the caller has opened an autocast region."""
+        return self.score_of(self.network(batch.contiguous(memory_format=torch.channels_last)).float(), target)
+
+    def layer(self, name: str) -> nn.Module:
+        """A module by its dotted name. Raises UsageError naming the layers that Grad-CAM may use."""
+        try:
+            return self.network.get_submodule(name)
+        except AttributeError:
+            raise UsageError(f"layer {name!r}: this model has {', '.join(self.info.layers)}") from None
+
+    # ---- verdict -----------------------------------------------------------------------------------------------
+
+    def predict(self, radiographs: Sequence[Radiograph], run: Run | None = None) -> list[Prediction]:
+        """One prediction per image, in order. Raises Cancelled.
+
+        The uncertainty is the standard deviation of the calibrated probability over eight small changes of zoom,
+        position and exposure (test-time perturbation, Ayhan & Berens 2018).
+        """
+        run = run or Run()
+        out: list[Prediction] = []
+        for start in range(0, len(radiographs), 8):
+            run.check(start / len(radiographs), "reading the images" if len(radiographs) > 1 else "classifying")
+            began = time.perf_counter()
+            part = self.prepared(radiographs[start : start + 8])
+            views = np.concatenate([self._views(p) for p in part])
+            logits = self.scores(torch.from_numpy(views), self.info.classes[-1], "fp32").cpu().numpy()
+            logits = logits.reshape(len(part), 1 + len(PERTURBATIONS))
+            seconds = (time.perf_counter() - began) / len(part)
+            out += [self._verdict(p, row, seconds) for p, row in zip(part, logits, strict=True)]
+        run.check(1.0, "classified")
+        return out
+
+    def _views(self, prepared: Prepared) -> npt.NDArray[np.float32]:
+        views = [prepared.input.array]
+        base = prepared.input.transform
+        size = base.grid_shape[0]
+        for zoom, down, right, gamma in PERTURBATIONS:
+            moved = replace(
+                base,
+                scale_row=base.scale_row * zoom,
+                scale_column=base.scale_column * zoom,
+                origin_row=base.origin_row + base.scale_row * size * ((1 - zoom) / 2 + down),
+                origin_column=base.origin_column + base.scale_column * size * ((1 - zoom) / 2 + right),
+            )
+            views.append(self._view(prepared.grey, prepared.valid, moved, gamma)[0])
+        return np.stack(views)
+
+    def _verdict(self, prepared: Prepared, logits: npt.NDArray[np.float32], seconds: float) -> Prediction:
+        probabilities = self.calibration(logits)
+        point = self.info.operating_points[0]
+        probability = float(probabilities[0])
+        return Prediction(
+            label=self.info.classes[-1] if probability >= point.threshold else self.info.classes[0],
+            probability=probability,
+            logit=float(logits[0]),
+            threshold=point.threshold,
+            uncertainty=float(probabilities[1:].std()),
+            operating_point=point,
+            readable=not prepared.refusal,
+            refusal=prepared.refusal,
+            model=self.info,
+            device=self.device,
+            precision="fp32",
+            seconds=seconds,
+        )
+
+
+def describe(info: ModelInfo) -> dict[str, Any]:
+    """JSON-ready summary for `radiolucent models --json`."""
+    from dataclasses import asdict
+
+    return asdict(info)

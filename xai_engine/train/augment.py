@@ -1,0 +1,142 @@
+"""Augmentation: what may differ between two radiographs of the same chest without changing the finding.
+
+MONAI transforms do the geometry and most of the intensity work; the ones of our own take shortcuts away (burned-in
+letters, borders, everything outside the lungs). Every draw follows from (seed, epoch, index), so that a run that was
+killed goes on exactly as if it had not been.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.transforms.intensity.array import RandAdjustContrast, RandBiasField, RandGaussianNoise, RandHistogramShift
+from monai.transforms.spatial.array import RandAffine
+from monai.transforms.transform import Randomizable
+
+from xai_engine.classifier.preprocess import PreprocessSpec, standardise
+
+Image = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class AugmentSpec:
+    """Strengths. rotate: degrees; scale: relative; shift: share of the side; the p_… are probabilities per image."""
+
+    rotate: float = 12.0
+    shear: float = 0.06
+    scale: float = 0.12
+    shift: float = 0.05
+    p_flip: float = 0.0
+    p_contrast: float = 0.7
+    p_histogram: float = 0.3
+    p_bias: float = 0.3
+    p_noise: float = 0.4
+    p_blur: float = 0.3
+    p_marker: float = 0.4
+    p_erase: float = 0.3
+    p_outside: float = 0.5
+
+
+class Augment(Randomizable):
+    """Random view of one image. `crop` is the side of the central window that becomes the output of `size` pixels."""
+
+    def __init__(self, spec: AugmentSpec, size: int, preprocess: PreprocessSpec, zoom: float) -> None:
+        self.spec = spec
+        self.size = size
+        self.preprocess = preprocess
+        turn = float(np.deg2rad(spec.rotate))
+        # MONAI scales the sampling grid: 1 + U(range); `zoom` maps the stored window to the output's field of view
+        self.affine = RandAffine(
+            prob=1.0,
+            rotate_range=turn,
+            shear_range=(spec.shear, spec.shear),
+            translate_range=spec.shift * size,
+            scale_range=spec.scale,
+            padding_mode="zeros",
+        )
+        self.zoom = zoom
+        self.contrast = RandAdjustContrast(prob=spec.p_contrast, gamma=(0.6, 1.7))
+        self.histogram = RandHistogramShift(num_control_points=(5, 9), prob=spec.p_histogram)
+        self.bias = RandBiasField(degree=2, coeff_range=(-0.25, 0.25), prob=spec.p_bias)
+        self.noise = RandGaussianNoise(prob=spec.p_noise, std=0.04)
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Augment:
+        super().set_random_state(seed, state)
+        for index, transform in enumerate((self.affine, self.contrast, self.histogram, self.bias, self.noise)):
+            transform.set_random_state(None if seed is None else (seed + 7919 * (index + 1)) % 2**32)
+        return self
+
+    def __call__(self, grey: Image, valid: Mask, lungs: Image, train: bool = True) -> tuple[Image, Mask, Image]:
+        """grey in [0, 1], valid, lung probability: (side, side) stored squares. Returns (size, size) network input, validity, lungs."""
+        stacked = np.stack([grey, valid.astype(np.float32), lungs])
+        side = grey.shape[0]
+        window = side / self.zoom
+        offset = (side - window) / 2
+        scale = window / self.size
+        matrix = np.array([[scale, 0, offset + scale / 2 - 0.5], [0, scale, offset + scale / 2 - 0.5]], np.float32)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        blur = scale > 1.5
+        planes = [cv2.GaussianBlur(p, (0, 0), 0.4 * scale) if blur else p for p in stacked]
+        stacked = np.stack([cv2.warpAffine(p, matrix, (self.size, self.size), flags=flags) for p in planes])
+        if train:
+            tensor = self.affine(torch.from_numpy(stacked))
+            stacked = np.asarray(tensor, dtype=np.float32)
+        image, inside, lung = stacked[0], stacked[1] > 0.5, np.clip(stacked[2], 0.0, 1.0)
+        if train:
+            image = self._intensity(image, inside)
+            image, inside = self._shortcuts(image, inside, lung)
+            if self.spec.p_flip and self.R.random() < self.spec.p_flip:
+                image, inside, lung = image[:, ::-1], inside[:, ::-1], lung[:, ::-1]
+        out = standardise(np.ascontiguousarray(image), np.ascontiguousarray(inside), self.preprocess)
+        return out, np.ascontiguousarray(inside), np.ascontiguousarray(lung)
+
+    def _intensity(self, image: Image, inside: Mask) -> Image:
+        tensor: Any = torch.from_numpy(image)[None]
+        tensor = self.contrast(tensor)
+        tensor = self.bias(self.histogram(tensor))
+        image = np.asarray(self.noise(tensor), dtype=np.float32)[0]
+        if self.R.random() < self.spec.p_blur:
+            sigma = float(self.R.uniform(0.4, 1.3))
+            blurred = cv2.GaussianBlur(image, (0, 0), sigma)
+            image = blurred if self.R.random() < 0.6 else image + float(self.R.uniform(0.3, 1.2)) * (image - blurred)
+        return image * inside
+
+    def _shortcuts(self, image: Image, inside: Mask, lung: Image) -> tuple[Image, Mask]:
+        """Planted letters and bars, random erasing, and removal of everything outside the lungs."""
+        size = self.size
+        image = image.copy()
+        low, high = float(image.min()), float(image.max())
+        if self.R.random() < self.spec.p_marker:
+            for _ in range(self.R.randint(1, 4)):
+                text = "".join(self.R.choice(list("ABDEFLPRSTU0123456789"), self.R.randint(1, 6)))
+                where = (int(self.R.randint(0, size - 8)), int(self.R.randint(8, size)))
+                if lung[max(0, where[1] - 6) : where[1], where[0] : where[0] + 8].mean() > 0.3:
+                    continue
+                font = float(self.R.uniform(0.25, 0.8)) * size / 224
+                ink = np.zeros((size, size), np.uint8)
+                cv2.putText(ink, text, where, cv2.FONT_HERSHEY_SIMPLEX, font, 255, 1, cv2.LINE_AA)
+                image += (ink / np.float32(255)) * (high - image)
+        if self.R.random() < self.spec.p_erase:
+            height, width = self.R.randint(size // 16, size // 5, size=2)
+            top, left = self.R.randint(0, size - height), self.R.randint(0, size - width)
+            image[top : top + height, left : left + width] = float(self.R.uniform(low, high))
+        if self.R.random() < self.spec.p_outside:
+            reach = int(self.R.randint(1, max(2, size // 14))) * 2 + 1
+            field = cv2.dilate((lung > 0.4).astype(np.uint8), np.ones((reach, reach), np.uint8))
+            if self.R.random() < 0.5:  # the lungs and what lies between them
+                points = cv2.findNonZero(field)
+                if points is not None:
+                    cv2.fillConvexPoly(field, cv2.convexHull(points), 1)
+            if field.any():
+                keep = field.astype(bool)
+                if self.R.random() < 0.5:
+                    inside = inside & keep
+                else:
+                    image[~keep] = float(image[keep].mean())
+        return image, inside
