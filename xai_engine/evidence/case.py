@@ -1,4 +1,4 @@
-"""The case record: everything that one analysis of one image produced, as the report and the JSON file need it."""
+"""The case record: all that one analysis of one image produced, as the report and the JSON file need it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 class CaseReview:
     """One image, what the classifier said, why, and what the reader made of it. Read-only; crosses processes.
 
-    voi: the window or VOI LUT in which the image was looked at; voi_key: its preset ("0", "1", … "full", "auto", or
-        "manual"); invert: the reader had inverted the picture.
-    styles: how each map was shown, by its name in `names()`; a map without a style is shown in the default one.
+    voi: the window or VOI LUT in which the image was looked at; voi_key: its preset ("0", "1", … "full",
+        "auto", or "manual"); invert: the reader had inverted the picture.
+    styles: how each map was shown, by its name in `names()`; a map without a style gets the default one.
     statistics: measurements by region id.
     environment: of `runtime.device.environment` ("engine", "torch", "device", "precision", "threads", more).
     created: UTC, ISO 8601, see `now()`. The report is a function of the case alone, so this is its date too.
     reader, impression: name and words of the person who read the image; empty where nobody did.
-    seed: of the run. options: long options of `radiolucent analyze` that the case itself does not tell, such as
-        {"model": "/path/of/bundle", "roi": "regions.json"}; printed in the command that repeats the analysis.
+    seed: of the run. options: long options of `radiolucent analyze` that the case itself does not tell, such
+        as {"model": "/path/of/bundle", "roi": "regions.json"}; part of the command that repeats the analysis.
     reliability: findings on how far a map can be trusted, by its name in `names()`; JSON-ready.
     """
 
@@ -50,7 +50,7 @@ class CaseReview:
     reliability: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def names(self) -> tuple[str, ...]:
-        """One name per map, fit for a file: the method's; "lime-2", "lime-3", … when a method occurs again."""
+        """One name per map, fit for a file: the method's; "lime-2", … when a method occurs again."""
         count: dict[str, int] = {}
         out = []
         for explanation in self.explanations:
@@ -78,9 +78,9 @@ def read_map(model: ModelInfo, method: str) -> str:
     summary = next((d.summary for d in registry.describe() if d.name == method), "")
     scale = model.map_scales.get(method)
     fixed = (
-        f"The colour scale of this method is fixed for {model.name} {model.version}, the same in every patient."
+        f"Its colour scale is fixed for {model.name} {model.version}: the same in every patient."
         if scale is not None
-        else "The colour scale is absolute, not fitted to this image."
+        else "Its colour scale is absolute, not fitted to this image."
     )
     parts = (
         summary.strip(),
