@@ -75,6 +75,7 @@ echo "Installing into $venv; the first time takes some minutes, and 6 GB where P
 if ! "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off \
     --editable ".$extra" 2>&1 | tee "$log" |
     awk '/^Collecting/ { sub(/[<>=!~;\[ ].*/, "", $2); print "  " $2; fflush() }
+         /^Processing .*[.]whl/ { sub(/.*\//, "", $2); sub(/-[0-9].*/, "", $2); print "  " $2; fflush() }
          /^Installing collected/ { print "  unpacking " NF - 3 " packages"; fflush() }'; then
     grep -E '^ERROR|^error|rror: ' "$log" | tail -n 3 >&2 || true
     if grep -qi 'no space left' "$log"; then

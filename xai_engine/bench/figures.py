@@ -1,0 +1,149 @@
+"""A measured figure, and how figures become text, Markdown and JSON. Nothing here measures."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The same job done by another package on the same input. `agreement`: how the two results compare."""
+
+    name: str
+    value: float | None
+    agreement: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value.
+
+    value: median of `samples`, None where it could not be measured (`note` says why).
+    limit: what the project asks for; `higher_is_better` says on which side of it to be.
+    """
+
+    key: str
+    title: str
+    value: float | None
+    unit: str
+    limit: float | None = None
+    higher_is_better: bool = False
+    samples: tuple[float, ...] = ()
+    peers: tuple[Peer, ...] = ()
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the limit is kept; None where there is no limit or no value."""
+        if self.limit is None or self.value is None:
+            return None
+        return self.value >= self.limit if self.higher_is_better else self.value <= self.limit
+
+    def ratio(self, peer: Peer) -> float | None:
+        """How many times better than the peer (above 1: better); None where one of them has no value."""
+        if not self.value or not peer.value:
+            return None
+        return self.value / peer.value if self.higher_is_better else peer.value / self.value
+
+
+def unmeasured(key: str, title: str, unit: str, why: str, limit: float | None = None) -> Figure:
+    """A figure that could not be had, with the reason."""
+    return Figure(key, title, None, unit, limit, note=why)
+
+
+def timed(work: Callable[[], Any], repeats: int, clock: Callable[[], float]) -> tuple[tuple[float, ...], Any]:
+    """Seconds of each of `repeats` calls of `work` after one that is not counted, and the last result."""
+    work()
+    samples: list[float] = []
+    result: Any = None
+    for _ in range(repeats):
+        began = clock()
+        result = work()
+        samples.append(clock() - began)
+    return tuple(samples), result
+
+
+def median(samples: Sequence[float]) -> float:
+    return float(statistics.median(samples))
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, no exponent; a dash where there is no value."""
+    if value is None:
+        return "–"
+    if value == 0 or not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2g}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{digits}f}"
+
+
+def limit_text(figure: Figure) -> str:
+    if figure.limit is None:
+        return ""
+    sign = "≥" if figure.higher_is_better else "≤"
+    verdict = {True: "met", False: "missed", None: "not measured"}[figure.met]
+    return f"{sign} {number(figure.limit)} {verdict}"
+
+
+def agreement_text(peer: Peer) -> str:
+    parts = [f"{name} {number(value)}" for name, value in peer.agreement.items()]
+    return ", ".join([*parts, *([peer.note] if peer.note else [])])
+
+
+def as_text(machine: Mapping[str, Any], figures: Sequence[Figure]) -> str:
+    """For a terminal."""
+    lines = [f"{key}: {value}" for key, value in machine.items()] + [""]
+    for f in figures:
+        tail = "  ".join(part for part in (limit_text(f), f.note) if part)
+        lines.append(f"{f.title:<52} {number(f.value):>8} {f.unit:<7} {tail}".rstrip())
+        for peer in f.peers:
+            ratio = f.ratio(peer)
+            times = f"{number(ratio)} times better" if ratio else ""
+            tail = "  ".join(part for part in (times, agreement_text(peer)) if part)
+            lines.append(f"    {peer.name:<48} {number(peer.value):>8} {f.unit:<7} {tail}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def as_markdown(command: str, machine: Mapping[str, Any], figures: Sequence[Figure]) -> str:
+    """For docs/bench.md. Generated, so that no figure is ever typed."""
+    lines = ["# Bench", "", f"Written by `{command}`; do not edit.", ""]
+    lines += ["| machine | |", "|---|---|"] + [f"| {key} | {value} |" for key, value in machine.items()]
+    lines += ["", "| what | here | unit | asked for | note |", "|---|---:|---|---|---|"]
+    lines += [f"| {f.title} | {number(f.value)} | {f.unit} | {limit_text(f)} | {f.note} |" for f in figures]
+    rows = [(f, p) for f in figures for p in f.peers]
+    if rows:
+        lines += [
+            "",
+            "Beside others, in the same run, on the same input:",
+            "",
+            "| what | here | peer | there | unit | times better | the two results |",
+            "|---|---:|---|---:|---|---:|---|",
+        ]
+        lines += [
+            f"| {f.title} | {number(f.value)} | {p.name} | {number(p.value)} | {f.unit} "
+            f"| {number(f.ratio(p))} | {agreement_text(p)} |"
+            for f, p in rows
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def as_json(machine: Mapping[str, Any], figures: Sequence[Figure]) -> dict[str, Any]:
+    """Schema 1: `machine`, and per figure its fields with `met` and, per peer, `ratio`."""
+    return {
+        "schema": 1,
+        "machine": dict(machine),
+        "figures": [
+            {
+                **asdict(f),
+                "samples": list(f.samples),
+                "met": f.met,
+                "peers": [{**asdict(p), "ratio": f.ratio(p)} for p in f.peers],
+            }
+            for f in figures
+        ],
+    }
