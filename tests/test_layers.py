@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-HEAVY = ("torch", "torchvision", "monai", "captum", "skimage", "scipy", "cv2", "reportlab", "PySide6", "matplotlib")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "monai",
+    "captum",
+    "skimage",
+    "scipy",
+    "cv2",
+    "reportlab",
+    "PySide6",
+    "matplotlib",
+)
 
 # A finder that answers as if a distribution were not installed: stands in for a machine without it.
 BLOCK = """

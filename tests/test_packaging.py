@@ -77,7 +77,9 @@ def test_every_dependency_is_explained() -> None:
     for group in PROJECT["optional-dependencies"].values():
         declared |= names(group)
     assert declared == {n.lower() for n in rows}
-    assert all(len(row.split("|")) == 2 and all(cell.strip() for cell in row.split("|")) for row in rows.values())
+    assert all(
+        len(row.split("|")) == 2 and all(cell.strip() for cell in row.split("|")) for row in rows.values()
+    )
 
 
 def test_packaged_components_are_attributed() -> None:
@@ -86,7 +88,9 @@ def test_packaged_components_are_attributed() -> None:
 
 
 def check_system() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_system", REPOSITORY / "installers" / "check_system.py")
+    spec = importlib.util.spec_from_file_location(
+        "check_system", REPOSITORY / "installers" / "check_system.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -14,20 +14,28 @@ def describe() -> dict[str, Any]:
     from xai_engine.runtime import device
 
     policy = device.choose()
+    memory = total_memory()
     about = device.environment(policy)
     return {
-        "processor": about["device_name"] if policy.device == "cpu" else device.environment(device.choose("cpu"))["device_name"],
+        "processor": device.environment(device.choose("cpu"))["device_name"],
         "device": about["device_name"] if policy.device == "cuda" else "cpu",
         "cores": os.cpu_count(),
         "threads": policy.threads,
-        "memory, GB": round(total_memory() / 1e9, 1) if total_memory() else "unknown",
+        "memory, GB": round(memory / 1e9, 1) if memory else "unknown",
         "precision": policy.precision,
         "system": f"{platform.system()} {platform.machine()}",
         "Python": platform.python_version(),
         "torch": str(torch.__version__),
         "engine": about["engine"],
-        "busy before, load per core": round(os.getloadavg()[0] / (os.cpu_count() or 1), 2) if hasattr(os, "getloadavg") else "unknown",
+        "load per core before": load_per_core(),
     }
+
+
+def load_per_core() -> float | str:
+    """How busy the machine was over the last minute: above about 0.2 the figures are not to be trusted."""
+    if not hasattr(os, "getloadavg"):
+        return "unknown"
+    return round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
 
 
 def total_memory() -> int | None:

@@ -70,7 +70,9 @@ def start_once(image: Path, timeout: float = 60.0) -> Start:
         process.kill()
     process.wait()
     listener.join(2.0)
-    error = "" if IMAGE[0] in marks else (lines[-1] if lines else f"ended with exit code {process.returncode}")
+    error = (
+        "" if IMAGE[0] in marks else (lines[-1] if lines else f"ended with exit code {process.returncode}")
+    )
     return Start(marks.get(WINDOW[0]), marks.get(IMAGE[0]), memory, error)
 
 

@@ -1,0 +1,99 @@
+"""The same explanations by other packages, called as their documentation says, on the same network and input.
+
+Each takes the network (eval mode, one pneumonia logit or several classes), the prepared input (1, channels, rows,
+columns) float32 and returns a float32 or float64 map in the classifier's grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+Map = npt.NDArray[np.floating[Any]]
+Score = Callable[[Tensor], Tensor]
+
+
+def captum_integrated_gradients(score: Score, x: Tensor, baseline: Tensor, steps: int) -> Map:
+    """captum.attr.IntegratedGradients with its defaults (Gauss-Legendre); channels summed."""
+    from captum.attr import IntegratedGradients
+
+    attribution = IntegratedGradients(score).attribute(x, baselines=baseline, n_steps=steps, internal_batch_size=16)
+    return np.asarray(attribution.detach().sum(1)[0].cpu().numpy())
+
+
+def captum_grad_cam(score: Score, layer: nn.Module, x: Tensor) -> Map:
+    """captum.attr.LayerGradCam, without the rectifier so that signs can be compared, upsampled bilinearly."""
+    from captum.attr import LayerAttribution, LayerGradCam
+
+    attribution = LayerGradCam(score, layer).attribute(x, relu_attributions=False)
+    grid = LayerAttribution.interpolate(attribution, tuple(x.shape[2:]), interpolate_mode="bilinear")
+    return np.asarray(grid.detach()[0, 0].cpu().numpy())
+
+
+def monai_grad_cam(network: nn.Module, layer: str, x: Tensor, index: int) -> Map:
+    """monai.visualize.GradCAM, its inverting normaliser switched off (Project-MONAI/tutorials#1796)."""
+    from monai.visualize import GradCAM
+
+    cam = GradCAM(nn_module=network, target_layers=layer, postprocessing=lambda grid: grid)
+    return np.asarray(cam(x=x, class_idx=index)[0, 0].detach().cpu().numpy())
+
+
+def pytorch_grad_cam(network: nn.Module, layer: nn.Module, x: Tensor, index: int) -> Map:
+    """The grad-cam package. It divides every map by its own maximum: only the order of its values means something."""
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    with GradCAM(model=network, target_layers=[layer]) as cam:
+        return np.asarray(cam(input_tensor=x, targets=[ClassifierOutputTarget(index)])[0])
+
+
+def lime_weights(
+    score: Callable[[Tensor], Tensor], x: Tensor, segments: npt.NDArray[np.int32], samples: int, seed: int
+) -> Map:
+    """lime.lime_image.LimeImageExplainer, batches of ten as it ships, on superpixels given; the weight of each.
+
+    Its classifier function must return a column per class; the score goes in as it is, so weights are in its unit.
+    """
+    from lime.lime_image import LimeImageExplainer
+
+    def classify(images: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        batch = torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1), dtype=np.float32)).to(x.device)
+        with torch.inference_mode():
+            values = score(batch).double().cpu().numpy()
+        return np.stack([-values, values], axis=1)
+
+    # lime turns an image with one channel into three; ours has as many as the network takes
+    image = np.moveaxis(x[0].cpu().numpy().astype(np.float64), 0, -1)
+    explanation = LimeImageExplainer(random_state=seed).explain_instance(
+        image,
+        classify,
+        labels=(1,),
+        hide_color=0.0,
+        num_features=int(segments.max()) + 1,
+        num_samples=samples,
+        segmentation_fn=lambda _: segments,
+        progress_bar=False,
+    )
+    weights = np.zeros(int(segments.max()) + 1)
+    for segment, weight in explanation.local_exp[1]:
+        weights[segment] = weight
+    return weights[segments]
+
+
+def spearman(first: Map, second: Map) -> float:
+    """Rank correlation of two maps; 0 where one of them is constant."""
+    from scipy.stats import spearmanr
+
+    value = float(spearmanr(first.ravel(), second.ravel()).statistic)
+    return value if np.isfinite(value) else 0.0
+
+
+def largest_difference(first: Map, second: Map) -> float:
+    """Largest absolute difference, as a share of the first map's largest absolute value."""
+    scale = float(np.abs(first).max()) or 1.0
+    return float(np.abs(np.asarray(first, np.float64) - second).max()) / scale
