@@ -23,15 +23,19 @@ Picture = npt.NDArray[np.uint8]
 class Compositor:
     """Renders one radiograph with its maps. Not thread-safe."""
 
-    def __init__(self, radiograph: Radiograph) -> None:
+    def __init__(self, radiograph: Radiograph, sampler: ImageSampler | None = None) -> None:
         self.radiograph = radiograph
-        self._sampler = ImageSampler(radiograph.pixels)
+        self._sampler = sampler or ImageSampler(radiograph.pixels)
         self._view: Viewport | None = None
         self._values: npt.NDArray | None = None
         self._table: tuple[Voi, bool, display.Lookup | None] | None = None
         self._maps: dict[int, tuple[object, bool, npt.NDArray[np.float32]]] = {}
         self._painted: dict[int, tuple[object, tuple[Picture, Picture]]] = {}
         self._stack: tuple[object, Picture, Picture] | None = None
+
+    def sibling(self) -> Compositor:
+        """Another one for the same image, for a second view of it: reduced copies of the image are shared."""
+        return Compositor(self.radiograph, self._sampler)
 
     def render(
         self,

@@ -143,6 +143,13 @@ class Viewport:
         column_offset, row_offset = (np.array([dx, dy]) @ self.orientation.matrix) / self.scale
         return self._centered(self.center[0] - row_offset, self.center[1] - column_offset, self.scale)
 
+    def turned(self, orientation: Orientation) -> Viewport:
+        """Rotated and mirrored; the same source point stays in the middle."""
+        return replace(self, orientation=orientation)
+
+    def centered_at(self, row: float, column: float, scale: float) -> Viewport:
+        return self._centered(row, column, self._limit(scale))
+
     def resized(self, width: int, height: int) -> Viewport:
         return replace(self, width=max(1, width), height=max(1, height))
 

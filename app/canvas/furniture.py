@@ -1,0 +1,221 @@
+"""What is written around the image: corner texts, orientation letters, colour bar, scale bar, region outlines.
+
+Everything lies on black or on the image, which is the same in both themes, so one set of light colours serves both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPen, QPolygonF
+
+from app.canvas.shapes import Points, handles
+from app.canvas.viewport import Viewport, edge_letters
+from app.model.case import CaseModel
+from app.model.layer import Layer
+from app.theme import DARK
+from xai_engine.evidence import format
+from xai_engine.radiograph import colour
+from xai_engine.radiograph.regions import Region, outline
+from xai_engine.radiograph.types import PixelSpacing, Voi, VoiLut
+
+MARGIN = 10.0
+_HALO = QColor(0, 0, 0, 200)
+_TEXT = QColor(DARK.text)
+_LEFT = Qt.AlignmentFlag.AlignLeft
+_RIGHT = Qt.AlignmentFlag.AlignRight
+_CENTRE = Qt.AlignmentFlag.AlignHCenter
+
+
+def write(painter: QPainter, box: QRectF, text: str, align: Qt.AlignmentFlag, tint: QColor = _TEXT) -> None:
+    """One line of text that can be read on any grey."""
+    flags = align | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextDontClip
+    painter.setPen(_HALO)
+    for dx, dy in ((1, 1), (-1, 1), (1, -1), (-1, -1)):
+        painter.drawText(box.translated(dx, dy), int(flags), text)
+    painter.setPen(tint)
+    painter.drawText(box, int(flags), text)
+
+
+def column(
+    painter: QPainter, area: QRectF, lines: Sequence[str], align: Qt.AlignmentFlag, bottom: bool = False
+) -> None:
+    """Lines of text in a corner of `area`, cut with an ellipsis where they are too long for it."""
+    metrics = QFontMetricsF(painter.font())
+    height = metrics.lineSpacing()
+    shown = [line for line in lines if line]
+    top = area.bottom() - height * len(shown) if bottom else area.top()
+    for number, line in enumerate(shown):
+        text = metrics.elidedText(line, Qt.TextElideMode.ElideRight, area.width())
+        write(painter, QRectF(area.left(), top + number * height, area.width(), height), text, align)
+
+
+def window_text(voi: Voi, label: str) -> str:
+    if isinstance(voi, VoiLut):
+        return f"VOI LUT {label or voi.label}".rstrip()
+    text = f"C {format.number(voi.center)}  W {format.number(voi.width)}"
+    if voi.function == "SIGMOID":
+        text += "  sigmoid"
+    return f"{text}  {label}".rstrip()
+
+
+def left_text(case: CaseModel) -> list[str]:
+    """Patient, as the file says."""
+    assert case.radiograph is not None
+    study = case.radiograph.study
+    born = f"born {format.date(study.birth_date)}" if study.birth_date else ""
+    return [
+        format.person_name(study.patient_name) or ("" if study.patient_id else case.radiograph.path.name),
+        study.patient_id,
+        "  ".join(part for part in (study.sex, format.age(study.age), born) if part),
+    ]
+
+
+def right_text(case: CaseModel) -> list[str]:
+    assert case.radiograph is not None
+    study = case.radiograph.study
+    view = " ".join(part for part in (study.body_part.title(), study.view_position, study.laterality) if part)
+    return [
+        " ".join(part for part in (format.date(study.study_date), format.time(study.study_time)[:5]) if part),
+        study.study_description or study.series_description,
+        view,
+        study.institution,
+    ]
+
+
+def state_text(case: CaseModel, view: Viewport) -> list[str]:
+    """Window, zoom, and everything that differs from how the image is stored."""
+    assert case.voi is not None
+    preset = next((p.label for p in case.presets if p.key == case.preset_key), "")
+    marks = []
+    if case.invert:
+        marks.append("inverted")
+    if case.rotation:
+        marks.append(f"rotated {case.rotation}°")
+    if case.flip_h or case.flip_v:
+        marks.append("mirrored" if case.flip_h != case.flip_v else "turned over")
+    percent = view.scale * 100
+    zoom = f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %"
+    return [" · ".join(marks).capitalize(), window_text(case.voi, preset), f"Zoom {zoom}"]
+
+
+def corner_texts(painter: QPainter, area: QRectF, case: CaseModel, view: Viewport) -> None:
+    half = QRectF(area.left(), area.top(), area.width() * 0.45, area.height())
+    other = QRectF(area.right() - half.width(), area.top(), half.width(), area.height())
+    column(painter, half, left_text(case), _LEFT)
+    column(painter, other, right_text(case), _RIGHT)
+    column(painter, half, state_text(case, view), _LEFT, bottom=True)
+
+
+def notice(painter: QPainter, area: QRectF, text: str) -> None:
+    """A word that must not be missed, at the top."""
+    metrics = QFontMetricsF(painter.font())
+    width = metrics.horizontalAdvance(text) + 16
+    box = QRectF(area.center().x() - width / 2, area.top(), width, metrics.height() + 4)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor(0, 0, 0, 150))
+    painter.drawRoundedRect(box, 3, 3)
+    write(painter, box, text, _CENTRE, QColor(DARK.warning))
+
+
+def orientation_letters(painter: QPainter, area: QRectF, case: CaseModel, view: Viewport, lower: float) -> None:
+    """lower: y below which the bottom letter is written (the scale bar is there)."""
+    assert case.radiograph is not None
+    letters = edge_letters(case.radiograph.orientation, view.orientation)
+    height = QFontMetricsF(painter.font()).height()
+    middle = area.center()
+    spots = {
+        "left": (QRectF(area.left(), middle.y() - height / 2, 40, height), _LEFT),
+        "right": (QRectF(area.right() - 40, middle.y() - height / 2, 40, height), _RIGHT),
+        "top": (QRectF(middle.x() - 20, area.top() + height + 10, 40, height), _CENTRE),
+        "bottom": (QRectF(middle.x() - 20, lower - height, 40, height), _CENTRE),
+    }
+    for edge, letter in letters.items():
+        write(painter, spots[edge][0], letter, spots[edge][1])
+
+
+def scale_length(mm_per_pixel: float, most: float) -> float:
+    """The longest of 1, 2, 5 × 10^n mm that is at most `most` logical pixels."""
+    limit = mm_per_pixel * most
+    power = 10.0 ** math.floor(math.log10(limit))
+    return next(m * power for m in (5.0, 2.0, 1.0) if m * power <= limit * (1 + 1e-9))
+
+
+def spacing_words(spacing: PixelSpacing) -> str:
+    return {"detector": "at detector", "calibrated": "calibrated", "unknown": "origin of spacing unknown"}[
+        spacing.source
+    ]
+
+
+def scale_bar(painter: QPainter, area: QRectF, spacing: PixelSpacing, view: Viewport, ratio: float) -> float:
+    """A bar of a round length in mm at the bottom. Returns the y of its upper edge."""
+    per_source = spacing.row_mm if view.orientation.swaps else spacing.column_mm
+    per_pixel = per_source / view.scale * ratio
+    length = scale_length(per_pixel, min(240.0, area.width() * 0.22))
+    pixels = length / per_pixel
+    metrics = QFontMetricsF(painter.font())
+    y = area.bottom() - 5
+    x = area.center().x() - pixels / 2
+    for tint, width in ((_HALO, 4.0), (_TEXT, 1.5)):
+        painter.setPen(QPen(tint, width))
+        painter.drawLine(QPointF(x, y), QPointF(x + pixels, y))
+        for end in (x, x + pixels):
+            painter.drawLine(QPointF(end, y - 4), QPointF(end, y + 4))
+    label = f"{length:g} mm {spacing_words(spacing)}"
+    box = QRectF(area.center().x() - 150, y - 6 - metrics.height(), 300, metrics.height())
+    write(painter, box, label, _CENTRE)
+    return box.top()
+
+
+def colour_bar(painter: QPainter, area: QRectF, layer: Layer) -> None:
+    """Absolute colour bar of a map, right, in the lower half. Colours that the threshold hides are left black."""
+    metrics = QFontMetricsF(painter.font())
+    line = metrics.lineSpacing()
+    room = area.height() / 2 - 2 * line - 24
+    if room < 60:
+        return
+    bar = colour.colour_bar(layer.style, layer.explanation.full_scale, layer.explanation.unit)
+    height = min(room, 220.0)
+    box = QRectF(area.right() - 12, area.bottom() - height - 6, 12, height)
+    rgb = np.where(bar.rgba[:, 3:] > 0, bar.rgb, 0).astype(np.uint8)[::-1]
+    pixels = np.ascontiguousarray(np.repeat(rgb[:, None], 4, axis=1))
+    image = QImage(pixels.data, 4, len(rgb), 12, QImage.Format.Format_RGB888)
+    painter.drawImage(box, image)
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.setPen(QPen(QColor(DARK.control), 1))
+    painter.drawRect(box)
+    for tick in bar.ticks:
+        y = box.bottom() - tick.fraction * box.height()
+        painter.setPen(QPen(_TEXT, 1))
+        painter.drawLine(QPointF(box.left() - 4, y), QPointF(box.left(), y))
+        write(painter, QRectF(box.left() - 88, y - line / 2, 80, line), tick.label, _RIGHT)
+    top = box.top() - 8
+    for text in (bar.unit, layer.title):
+        top -= line
+        write(painter, QRectF(area.right() - 260, top, 260, line), text, _RIGHT)
+
+
+def polygon(points: Points, ratio: float) -> QPolygonF:
+    return QPolygonF([QPointF(float(x) / ratio, float(y) / ratio) for x, y in points])
+
+
+def region(painter: QPainter, shape: Region, view: Viewport, ratio: float, selected: bool) -> None:
+    """Outline and name; the selected one with handles."""
+    drawn = polygon(view.to_device(outline(shape)), ratio)
+    tint = QColor(DARK.text if selected else DARK.good)
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    for pen in (QPen(_HALO, 3.5), QPen(tint, 1.8 if selected else 1.5)):
+        painter.setPen(pen)
+        painter.drawPolygon(drawn)
+    if selected:
+        painter.setPen(QPen(QColor(0, 0, 0), 1))
+        painter.setBrush(tint)
+        for x, y in view.to_device(handles(shape)) / ratio:
+            painter.drawRect(QRectF(x - 3.5, y - 3.5, 7, 7))
+    if shape.name:
+        bounds = drawn.boundingRect()
+        height = QFontMetricsF(painter.font()).height()
+        write(painter, QRectF(bounds.left(), bounds.top() - height - 4, 300, height), shape.name, _LEFT, tint)

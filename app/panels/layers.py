@@ -1,0 +1,207 @@
+"""Maps over the image: one card per map, the top one first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from PySide6.QtCore import QEvent, Qt
+from PySide6.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+
+from app.canvas.binding import listen
+from app.icons import icon
+from app.model.case import CaseModel
+from app.model.layer import Layer
+from app.panels.form_widgets import ChoiceBox, ColourBarStrip, PercentSlider, colour_map_box, tool_button
+from app.theme import current_tokens
+from xai_engine.evidence import format
+from xai_engine.explain.types import Explanation
+
+_MODES = (("fill", "Fill"), ("contour", "Contour"))
+_SIGNS = (("both", "Both signs"), ("positive", "For"), ("negative", "Against"))
+
+
+def facts(explanation: Explanation) -> str:
+    """Method, parameters and cost of a map, for a tooltip."""
+    lines = [f"{explanation.title} for “{explanation.target}”"]
+    lines += [f"{name.replace('_', ' ')}: {format.parameter(value)}" for name, value in explanation.params.items()]
+    lines.append(f"seed: {explanation.seed}")
+    if explanation.completeness_error is not None:
+        lines.append(f"completeness error: {format.percent(explanation.completeness_error)}")
+    passes = f"{explanation.forwards} forward passes"
+    if explanation.backwards:
+        passes += f", {explanation.backwards} backward"
+    lines.append(f"{passes}, {format.duration(explanation.seconds)}, {explanation.device} {explanation.precision}")
+    return "\n".join(lines)
+
+
+def notes(explanation: Explanation) -> str:
+    """What a reader must know of this map; empty where there is nothing."""
+    lines = list(explanation.notes)
+    if explanation.partial and not any("partial" in line.lower() for line in lines):
+        lines.insert(0, "Partial: stopped before it was finished.")
+    if not explanation.converged and not any("converge" in line.lower() for line in lines):
+        lines.insert(0, "Not converged: more samples or steps would change it.")
+    return "\n".join(lines)
+
+
+class LayerCard(QFrame):
+    """Controls of one map. Emits nothing: it acts on the case."""
+
+    def __init__(self, case: CaseModel, layer: Layer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._case = case
+        self.layer_id = layer.id
+        self._held = False
+        self.setProperty("card", "true")
+        explanation = layer.explanation
+        title = layer.title
+        self.setAccessibleName(f"Map {title}")
+        self.setToolTip(facts(explanation))
+
+        self.visible_box = QCheckBox(title)
+        self.visible_box.setAccessibleName(f"Show {title}")
+        font = self.visible_box.font()
+        font.setWeight(font.Weight.DemiBold)
+        self.visible_box.setFont(font)
+        self.visible_box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.visible_box.clicked.connect(lambda on: case.set_visible(self.layer_id, on))
+        self.up = tool_button("Move up", lambda: case.move_layer(self.layer_id, 1), arrow=Qt.ArrowType.UpArrow)
+        self.down = tool_button("Move down", lambda: case.move_layer(self.layer_id, -1), arrow=Qt.ArrowType.DownArrow)
+        self.remove = tool_button("Remove this map", lambda: case.remove_layer(self.layer_id), icon_name="close")
+        head = QHBoxLayout()
+        head.setSpacing(0)
+        head.addWidget(self.visible_box, 1)
+        for button in (self.up, self.down, self.remove):
+            head.addWidget(button)
+
+        self.opacity = PercentSlider("Opacity")
+        self.threshold = PercentSlider("Threshold", 95)
+        self.threshold.setToolTip("Hide values below this part of the full scale")
+        self.mode = ChoiceBox(_MODES, "Fill or contour")
+        self.sign = ChoiceBox(_SIGNS, f"Which values: for or against “{explanation.target}”")
+        self.colours = colour_map_box()
+        for slider, field in ((self.opacity, "opacity"), (self.threshold, "threshold")):
+            slider.slider.setAccessibleName(f"{field.capitalize()} of {title}")
+            slider.changed.connect(lambda value, field=field: self._change(**{field: value}))
+            slider.pressed.connect(self._hold)
+            slider.released.connect(self._release)
+        for box, field in ((self.mode, "mode"), (self.sign, "sign"), (self.colours, "colour_map")):
+            box.chosen.connect(lambda value, field=field: self._change(**{field: value}))
+        choices = QHBoxLayout()
+        choices.setSpacing(4)
+        choices.addWidget(self.mode, 10)
+        choices.addWidget(self.sign, 12)
+        choices.addWidget(self.colours, 17)
+
+        self.bar = ColourBarStrip()
+        self.note = QLabel(notes(explanation))
+        self.note.setWordWrap(True)
+        self.note.setProperty("tone", "warning")
+        self.note.setVisible(bool(self.note.text()))
+
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 5, 5, 6)
+        layout.setSpacing(5)
+        layout.addLayout(head)
+        for widget in (self.note, self.opacity, self.threshold):
+            layout.addWidget(widget)
+        layout.addLayout(choices)
+        layout.addWidget(self.bar)
+        self.show_layer(layer, True, True)
+
+    def show_layer(self, layer: Layer, can_rise: bool, can_sink: bool) -> None:
+        style = layer.style
+        self.visible_box.setChecked(layer.visible)
+        self.opacity.set_fraction(style.opacity)
+        self.threshold.set_fraction(style.threshold)
+        self.mode.set_value(style.mode)
+        self.sign.set_value(style.sign)
+        self.colours.set_value(style.colour_map)
+        self.bar.show_scale(style, layer.explanation.full_scale, layer.explanation.unit)
+        self.up.setEnabled(can_rise)
+        self.down.setEnabled(can_sink)
+
+    def let_go(self) -> None:
+        """The card goes away, perhaps in the middle of a drag."""
+        self._release()
+
+    def _change(self, **changes: object) -> None:
+        layer = self._case.layer(self.layer_id)
+        if layer is not None:
+            self._case.set_style(layer.id, replace(layer.style, **changes))  # type: ignore[arg-type]
+
+    def _hold(self) -> None:
+        if not self._held:
+            self._held = True
+            self._case.begin_edit()
+
+    def _release(self) -> None:
+        if self._held:
+            self._held = False
+            self._case.end_edit()
+
+    def changeEvent(self, event: QEvent) -> None:
+        if event.type() == QEvent.Type.PaletteChange and hasattr(self, "remove"):
+            self.remove.setIcon(icon("close", current_tokens()))
+        super().changeEvent(event)
+
+
+class LayersPanel(QWidget):
+    """Every map of a case with its controls. Works from a width of 280 pixels on."""
+
+    def __init__(self, case: CaseModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._case = case
+        self.cards: dict[int, LayerCard] = {}
+        self.setAccessibleName("Maps")
+        self.hide_button = tool_button("Hide all", case.hide_all)
+        self.hide_button.setToolTip("Hide or show every map")
+        self._head = QLabel("Top map first")
+        self._head.setProperty("tone", "muted")
+        head = QHBoxLayout()
+        head.addWidget(self._head, 1)
+        head.addWidget(self.hide_button)
+        self._empty = QLabel("No maps yet. Choose a method under Explain.")
+        self._empty.setWordWrap(True)
+        self._empty.setProperty("tone", "muted")
+        inner = QWidget()
+        self._stack = QVBoxLayout(inner)
+        self._stack.setContentsMargins(0, 0, 2, 0)
+        self._stack.setSpacing(6)
+        self._stack.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(inner)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 6, 6, 6)
+        layout.addLayout(head)
+        layout.addWidget(self._empty)
+        layout.addWidget(scroll, 1)
+        self.setMinimumWidth(260)
+        listen(case.changed, self._changed)
+        self._changed("layers")
+
+    def _changed(self, field: str) -> None:
+        if field != "layers":
+            return
+        layers = self._case.layers
+        for gone in set(self.cards) - {layer.id for layer in layers}:
+            card = self.cards.pop(gone)
+            card.let_go()
+            self._stack.removeWidget(card)
+            card.hide()
+            card.deleteLater()
+        for place, layer in enumerate(reversed(layers)):
+            shown = self.cards.get(layer.id)
+            if shown is None:
+                shown = self.cards[layer.id] = LayerCard(self._case, layer)
+            if self._stack.indexOf(shown) != place:
+                self._stack.removeWidget(shown)
+                self._stack.insertWidget(place, shown)
+            shown.show_layer(layer, place > 0, place < len(layers) - 1)
+        self._empty.setVisible(not layers)
+        self._head.setVisible(bool(layers))
+        self.hide_button.setVisible(bool(layers))
+        self.hide_button.setText("Hide all" if any(layer.visible for layer in layers) else "Show")
