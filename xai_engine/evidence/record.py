@@ -185,7 +185,7 @@ class Record:
     data: Mapping[str, Any]
 
     def map(self, index: int) -> npt.NDArray[np.float32]:
-        """The map of explanation `index`: float32 (rows, columns) of the image. UsageError where it is not."""
+        """The map of explanation `index`: float32 (rows, columns) of the image. Raises UsageError."""
         name = self.data["explanations"][index]["map"]
         if not isinstance(name, str) or PurePath(name).name != name or name.startswith("."):
             raise UsageError(f"{self.folder / FILE_NAME}: explanation {index} names no file of this folder")
