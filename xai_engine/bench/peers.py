@@ -6,6 +6,9 @@ columns) float32 and returns a float32 or float64 map in the classifier's grid.
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +25,9 @@ def captum_integrated_gradients(score: Score, x: Tensor, baseline: Tensor, steps
     """captum.attr.IntegratedGradients with its defaults (Gauss-Legendre); channels summed."""
     from captum.attr import IntegratedGradients
 
-    attribution = IntegratedGradients(score).attribute(x, baselines=baseline, n_steps=steps, internal_batch_size=16)
+    attribution = IntegratedGradients(score).attribute(
+        x, baselines=baseline, n_steps=steps, internal_batch_size=16
+    )
     return np.asarray(attribution.detach().sum(1)[0].cpu().numpy())
 
 
@@ -39,8 +44,9 @@ def monai_grad_cam(network: nn.Module, layer: str, x: Tensor, index: int) -> Map
     """monai.visualize.GradCAM, its inverting normaliser switched off (Project-MONAI/tutorials#1796)."""
     from monai.visualize import GradCAM
 
-    cam = GradCAM(nn_module=network, target_layers=layer, postprocessing=lambda grid: grid)
-    return np.asarray(cam(x=x, class_idx=index)[0, 0].detach().cpu().numpy())
+    # a copy, for it leaves its hooks behind; our weights are frozen, so the graph has to start at the input
+    cam = GradCAM(nn_module=copy.deepcopy(network), target_layers=layer, postprocessing=lambda grid: grid)
+    return np.asarray(cam(x=x.clone().requires_grad_(), class_idx=index)[0, 0].detach().cpu().numpy())
 
 
 def pytorch_grad_cam(network: nn.Module, layer: nn.Module, x: Tensor, index: int) -> Map:
@@ -49,7 +55,9 @@ def pytorch_grad_cam(network: nn.Module, layer: nn.Module, x: Tensor, index: int
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     with GradCAM(model=network, target_layers=[layer]) as cam:
-        return np.asarray(cam(input_tensor=x, targets=[ClassifierOutputTarget(index)])[0])
+        return np.asarray(
+            cam(input_tensor=x.clone().requires_grad_(), targets=[ClassifierOutputTarget(index)])[0]
+        )
 
 
 def lime_weights(
@@ -62,23 +70,26 @@ def lime_weights(
     from lime.lime_image import LimeImageExplainer
 
     def classify(images: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        batch = torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1), dtype=np.float32)).to(x.device)
+        batch = torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1), dtype=np.float32)).to(
+            x.device
+        )
         with torch.inference_mode():
             values = score(batch).double().cpu().numpy()
         return np.stack([-values, values], axis=1)
 
     # lime turns an image with one channel into three; ours has as many as the network takes
     image = np.moveaxis(x[0].cpu().numpy().astype(np.float64), 0, -1)
-    explanation = LimeImageExplainer(random_state=seed).explain_instance(
-        image,
-        classify,
-        labels=(1,),
-        hide_color=0.0,
-        num_features=int(segments.max()) + 1,
-        num_samples=samples,
-        segmentation_fn=lambda _: segments,
-        progress_bar=False,
-    )
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
+        explanation = LimeImageExplainer(random_state=seed).explain_instance(
+            image,
+            classify,
+            labels=(1,),
+            top_labels=None,
+            hide_color=0.0,
+            num_features=int(segments.max()) + 1,
+            num_samples=samples,
+            segmentation_fn=lambda _: segments,
+        )
     weights = np.zeros(int(segments.max()) + 1)
     for segment, weight in explanation.local_exp[1]:
         weights[segment] = weight
@@ -89,8 +100,9 @@ def spearman(first: Map, second: Map) -> float:
     """Rank correlation of two maps; 0 where one of them is constant."""
     from scipy.stats import spearmanr
 
-    value = float(spearmanr(first.ravel(), second.ravel()).statistic)
-    return value if np.isfinite(value) else 0.0
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(spearmanr(first.ravel(), second.ravel()).statistic)
 
 
 def largest_difference(first: Map, second: Map) -> float:
