@@ -1,1 +1,2 @@
-"""Jobs, progress, cancellation, seeds, device and precision policy, worker processes. Knows no other part of the engine."""
+"""Jobs, progress, cancellation, seeds, device and precision policy, worker processes. Knows no other
+package."""

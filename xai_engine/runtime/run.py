@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class Run:
     cancel: CancelToken = field(default_factory=threading.Event)
     report: Callable[[Progress], None] | None = None
     min_interval_s: float = 0.1
+    publish: Callable[[Any], None] | None = None
     _start: float = field(default_factory=time.monotonic, init=False)
     _last: float = field(default=0.0, init=False)
 
@@ -62,6 +63,11 @@ class Run:
         if not self.step(fraction, message):
             raise Cancelled("cancelled")
 
+    def partial(self, value: Any) -> None:
+        """Hand over what there is so far, to be shown while the job goes on. Not throttled."""
+        if self.publish is not None:
+            self.publish(value)
+
     def rng(self, *stream: int) -> np.random.Generator:
         """Independent, reproducible generator; `stream` separates the uses within one job."""
         return np.random.default_rng([self.seed, *stream])
@@ -73,4 +79,4 @@ class Run:
         def forward(p: Progress) -> None:
             outer.step(start + (stop - start) * p.fraction, f"{prefix}{p.message}" if prefix else p.message)
 
-        return Run(self.seed, self.cancel, forward, self.min_interval_s)
+        return Run(self.seed, self.cancel, forward, self.min_interval_s, self.publish)
