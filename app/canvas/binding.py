@@ -29,7 +29,7 @@ def listen(signal: Signal, slot: Callable[..., Any]) -> None:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """No garbage collection while a painter is open: a collected Qt object would be destroyed in mid-paint, and crash."""
+    """No garbage collection while a painter is open: a Qt object destroyed in mid-paint is a crash."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,12 +1,13 @@
 """From a case and a viewport to one 8-bit picture, with everything kept that the next frame can use again. No Qt.
 
-A window drag changes the grey values alone: all maps are kept as one premultiplied colour picture and one transmittance,
-so a frame costs one table lookup and one multiply-add however many maps lie over the image.
+A window drag changes the grey values alone. All maps are kept as one premultiplied colour picture and one
+transmittance, so a frame costs one table lookup and one multiply-add however many maps lie over the image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,10 @@ class Compositor:
     def __init__(self, radiograph: Radiograph, sampler: ImageSampler | None = None) -> None:
         self.radiograph = radiograph
         self._sampler = sampler or ImageSampler(radiograph.pixels)
+        self._marked = (
+            None if radiograph.padding is None else ImageSampler(radiograph.padding.astype(np.uint8) * 255)
+        )
+        self._padding: npt.NDArray[np.bool_] | None = None
         self._view: Viewport | None = None
         self._values: npt.NDArray | None = None
         self._table: tuple[Voi, bool, display.Lookup | None] | None = None
@@ -58,6 +63,8 @@ class Compositor:
             self._stack = None
         if self._values is None:
             self._values = self._sampler.sample(view)
+            # A screen pixel is padding where most of it is.
+            self._padding = None if self._marked is None else self._marked.sample(view) >= 128
         grey = self._grey(self._values, voi, invert)
         layers = [layer for layer in layers if layer.style.opacity > 0]
         if not layers:
@@ -67,15 +74,22 @@ class Compositor:
     def _grey(self, values: npt.NDArray, voi: Voi, invert: bool) -> Picture:
         import cv2
 
+        radiograph = self.radiograph
         if self._table is None or self._table[0] is not voi or self._table[1] != invert:
-            self._table = voi, invert, display.lookup(self.radiograph, voi, invert)
+            self._table = voi, invert, display.lookup(radiograph, voi, invert)
         lookup = self._table[2]
-        if lookup is None:
-            return display.to_grey(values, voi, self.radiograph.inverted != invert)
-        if values.dtype == np.uint16 and lookup.first == 0 and _CV2_WIDE_LUT:
-            return cv2.LUT(values, _padded(lookup.table))
-        index = np.subtract(values, lookup.first, dtype=np.intp)
-        return np.take(lookup.table, index, mode="clip")
+        if lookup is None or values.dtype != radiograph.pixels.dtype:
+            grey = display.to_grey(values, voi, radiograph.inverted != invert)
+        elif values.dtype == np.uint16 and _CV2_WIDE_LUT:
+            grey = _u8(cv2.LUT(values, lookup.table))
+        elif values.dtype == np.int16 and _CV2_WIDE_LUT:
+            # Signed values as an unsigned index that counts from the smallest.
+            grey = _u8(cv2.LUT(values.view(np.uint16) ^ np.uint16(0x8000), lookup.table))
+        else:
+            grey = lookup.apply(values)
+        if self._padding is not None:
+            grey[self._padding] = 0
+        return grey
 
     def _layers(
         self, layers: Sequence[Layer], shape: tuple[int, int], line_width: int, draft: bool
@@ -106,12 +120,12 @@ class Compositor:
             self._values_of(layer, draft), layer.style, layer.explanation.full_scale, line_width=line_width
         )
         if draft:
-            rgba = cv2.resize(rgba, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
-        alpha = cv2.extractChannel(rgba, 3)
-        colours = cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)
+            rgba = _u8(cv2.resize(rgba, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR))
+        alpha = _u8(cv2.extractChannel(rgba, 3))
+        colours = _u8(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
         cv2.insertChannel(np.zeros_like(alpha), colours, 3)
-        colours = _times(colours, cv2.cvtColor(alpha, cv2.COLOR_GRAY2BGRA))
-        result = colours, cv2.bitwise_not(alpha)
+        colours = _times(colours, _four(alpha))
+        result = colours, _u8(cv2.bitwise_not(alpha))
         self._painted[layer.id] = key, result
         return result
 
@@ -125,32 +139,37 @@ class Compositor:
         return kept[2]
 
 
+def _u8(array: object) -> Picture:
+    """What cv2 returns, as what it is."""
+    return cast(Picture, array)
+
+
+def _four(channel: Picture) -> Picture:
+    import cv2
+
+    return _u8(cv2.cvtColor(channel, cv2.COLOR_GRAY2BGRA))
+
+
 def _times(first: Picture, second: Picture) -> Picture:
     """round(first * second / 255)."""
     import cv2
 
-    return cv2.multiply(first, second, scale=1 / 255)
+    return _u8(cv2.multiply(first, second, scale=1 / 255))
 
 
 def _lay(top: Picture, top_through: Picture, below: Picture) -> Picture:
+    """One premultiplied picture over another."""
     import cv2
 
-    seen = _times(below, cv2.cvtColor(top_through, cv2.COLOR_GRAY2BGRA))
-    return cv2.add(top, seen, dst=seen)
+    seen = _times(below, _four(top_through))
+    return _u8(cv2.add(top, seen, dst=seen))
 
 
 def _over(grey: Picture, colours: Picture, through: Picture) -> Picture:
     import cv2
 
-    result = cv2.cvtColor(_times(grey, through), cv2.COLOR_GRAY2BGRA)
-    return cv2.add(colours, result, dst=result)
-
-
-def _padded(table: Picture) -> Picture:
-    """A table for every uint16: values beyond the image's own do not occur."""
-    if table.size >= 65536:
-        return np.ascontiguousarray(table[:65536])
-    return np.concatenate([table, np.full(65536 - table.size, table[-1], np.uint8)])
+    result = _four(_times(grey, through))
+    return _u8(cv2.add(colours, result, dst=result))
 
 
 def _wide_lut() -> bool:

@@ -121,7 +121,9 @@ def notice(painter: QPainter, area: QRectF, text: str) -> None:
     write(painter, box, text, _CENTRE, QColor(DARK.warning))
 
 
-def orientation_letters(painter: QPainter, area: QRectF, case: CaseModel, view: Viewport, lower: float) -> None:
+def orientation_letters(
+    painter: QPainter, area: QRectF, case: CaseModel, view: Viewport, lower: float
+) -> None:
     """lower: y below which the bottom letter is written (the scale bar is there)."""
     assert case.radiograph is not None
     letters = edge_letters(case.radiograph.orientation, view.orientation)

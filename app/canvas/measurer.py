@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from PySide6.QtCore import QEventLoop, QObject, Qt, QTimer, Signal
 
@@ -100,12 +101,12 @@ class RegionMeasurer(QObject):
             )
         except Exception as error:  # raised again where somebody can see it
             result = error
-        try:
+        with suppress(RuntimeError):  # the window has been closed meanwhile
             self._done.emit((radiograph, region, frozenset(layer.id for layer in layers), result))
-        except RuntimeError:
-            pass  # the window has been closed meanwhile
 
-    def _arrived(self, message: tuple[Radiograph, Region, frozenset[int], RegionStatistics | Exception]) -> None:
+    def _arrived(
+        self, message: tuple[Radiograph, Region, frozenset[int], RegionStatistics | Exception]
+    ) -> None:
         radiograph, region, layers, result = message
         self._running = False
         if isinstance(result, Exception):

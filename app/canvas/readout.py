@@ -18,9 +18,9 @@ class LayerValue:
 
 @dataclass(frozen=True, slots=True)
 class Readout:
-    """row, column: of the pixel, from 0. value: in modality units (`unit`; "" = pixel value). layers: every map, lowest first.
+    """row, column: of the pixel, from 0. value: in modality units (`unit`; "" = pixel value).
 
-    padding: the file marks this pixel as not part of the image.
+    layers: every map, lowest first. padding: the file marks this pixel as not part of the image.
     """
 
     row: int

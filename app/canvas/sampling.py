@@ -1,8 +1,8 @@
 """Pixels of a radiograph and values of maps at the resolution of the screen. No Qt.
 
-The image is averaged over area where it is shown smaller than it is, *before* windowing, so that fine structure does not
-alias; at 1:1 its pixels are handed on untouched; above, values are interpolated, and from `NEAREST_FROM` on each source
-pixel is a square. Work is bounded by the screen, not by the image.
+The image is averaged over area where it is shown smaller than it is, *before* windowing, so that fine structure does
+not alias; at 1:1 its pixels are handed on untouched; above, values are interpolated, and from `NEAREST_FROM` on each
+source pixel is a square. Work is bounded by the screen, not by the image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Box = tuple[int, int, int, int]
 
 
 def visible_box(view: Viewport) -> Box:
-    """(top, left, bottom, right) of what is visible, in device pixels of the whole image laid out in source orientation."""
+    """(top, left, bottom, right) of what is visible, in device pixels of the image laid out in source orientation."""
     x0, y0, x1, y1 = view.visible()
     x, y = view.origin
     height, width = view.size
@@ -60,7 +60,7 @@ class ImageSampler:
     @staticmethod
     def _centres(start: int, stop: int, size: int, source: int) -> npt.NDArray[np.float64]:
         """Source coordinates of the centres of screen cells start … stop, of `size` cells over `source` pixels."""
-        return (np.arange(start, stop) + 0.5) * (source / size)
+        return (np.arange(start, stop, dtype=np.float64) + 0.5) * np.float64(source / size)
 
     def _reduced(self, rows: int, columns: int) -> npt.NDArray:
         import cv2
@@ -109,7 +109,7 @@ class ImageSampler:
 def sample_map(explanation: Explanation, view: Viewport, draft: bool = False) -> npt.NDArray[np.float32]:
     """Values of a map over the visible part as it lies on the screen: float32, contiguous.
 
-    Taken from the classifier's grid by the same interpolation as `Explanation.in_source`, at the centres of screen pixels.
+    Taken from the classifier's grid as `Explanation.in_source` does, at the centres of screen pixels.
     draft: every second pixel each way, for frames of a running drag; half the shape, rounded up.
     """
     top, left, bottom, right = visible_box(view)

@@ -48,7 +48,7 @@ def handles(region: Region) -> Points:
 
 
 def moved(region: Region, rows: float, columns: float) -> Region:
-    return replace(region, points=region.points + (rows, columns))
+    return replace(region, points=region.points + np.array([rows, columns]))
 
 
 def reshaped(region: Region, handle: int, row: float, column: float) -> Region:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtCore import QRectF, Qt
 from PySide6.QtGui import QColor, QCursor, QPainter, QPen, QPolygonF
 
 from app.canvas import furniture, shapes
@@ -131,15 +131,19 @@ class ZoomTool(_Drag):
     name = "zoom"
     cursor = Qt.CursorShape.SizeVerCursor
 
+    def __init__(self, canvas: CanvasView) -> None:
+        super().__init__(canvas)
+        self._last = 0.0
+
     def drag(self, mouse: Mouse) -> None:
-        if self._start is not None and self._last is not None:
+        if self._start is not None:
             factor = 1.01 ** ((self._last - mouse.y) / self.canvas.ratio)
             self._last = mouse.y
             self.canvas.zoom_at(factor, self._start.x, self._start.y)
 
     def press(self, mouse: Mouse) -> None:
         super().press(mouse)
-        self._last: float | None = mouse.y
+        self._last = mouse.y
 
 
 class MagnifyTool(Tool):
@@ -283,7 +287,7 @@ class BoxTool(DrawTool):
             self._add(self._points)
 
     def draw_line(self, painter: QPainter, line: QPolygonF) -> None:
-        box = QRectF(line[0], line[1]).normalized()
+        box = QRectF(line.at(0), line.at(1)).normalized()
         if self.kind == "ellipse":
             painter.drawEllipse(box)
         else:
@@ -350,9 +354,9 @@ class PolygonTool(DrawTool):
     def draw_line(self, painter: QPainter, line: QPolygonF) -> None:
         painter.drawPolyline(line)
         if self._ahead is not None:
-            ahead = furniture.polygon(self.canvas.viewport.to_device([self._ahead]), self.canvas.ratio)[0]
-            painter.drawLine(line[line.count() - 1], ahead)
-        painter.drawEllipse(QPointF(line[0]), 3.5, 3.5)
+            ahead = furniture.polygon(self.canvas.viewport.to_device([self._ahead]), self.canvas.ratio)
+            painter.drawLine(line.last(), ahead.first())
+        painter.drawEllipse(line.first(), 3.5, 3.5)
 
 
 class FreehandTool(DrawTool):

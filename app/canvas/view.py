@@ -31,6 +31,7 @@ from app.canvas.viewport import Orientation, Viewport
 from app.model.case import CaseModel
 from app.model.layer import Layer
 from app.theme import DARK
+from xai_engine.radiograph.types import Window
 
 SETTLE_MS = 120
 LOUPE = 230  # diameter, logical pixels
@@ -64,7 +65,6 @@ class CanvasView(QWidget):
         self._tool = self._tools["window"]
         self._active: Tool | None = None
         self._mouse: Mouse | None = None
-        self._range: float | None = None
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
         self._settle.setInterval(SETTLE_MS)
@@ -179,14 +179,9 @@ class CanvasView(QWidget):
         self._show(self.viewport.zoomed(self.viewport.scale * factor, x, y))
 
     def value_range(self) -> float:
-        """Largest minus smallest value of the image: what a window drag is measured by."""
-        if self._range is None:
-            radiograph = self.case.radiograph
-            self._range = 1.0
-            if radiograph is not None:
-                low, high = radiograph.pixels.min(), radiograph.pixels.max()
-                self._range = float(high) - float(low) or 1.0
-        return self._range
+        """Width of the full-range window: what a window drag is measured by."""
+        full = next((preset.voi for preset in self.case.presets if preset.key == "full"), None)
+        return full.width if isinstance(full, Window) else 1.0
 
     def hit(self, mouse: Mouse) -> shapes.Hit | None:
         if not self._annotations:
@@ -218,7 +213,6 @@ class CanvasView(QWidget):
             radiograph = self.case.radiograph
             self.cancel()
             self._loupe = None
-            self._range = None
             self._compositor = None if radiograph is None else Compositor(radiograph)
             rows, columns = (1, 1) if radiograph is None else (radiograph.rows, radiograph.columns)
             self.viewport = Viewport(rows, columns, self.viewport.width, self.viewport.height)

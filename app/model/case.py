@@ -1,4 +1,4 @@
-"""The state of one open image. Knows no Qt: the canvas, the panels and the report all read it and listen to `changed`."""
+"""The state of one open image. Knows no Qt; canvas, panels and report read it and listen to `changed`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from xai_engine.radiograph.regions import Region, RegionStatistics
 from xai_engine.radiograph.types import Radiograph, Voi
 
 Rotation = Literal[0, 90, 180, 270]
-Field = Literal["radiograph", "voi", "view", "prediction", "layers", "regions", "statistics", "selection", "history"]
+Field = Literal[
+    "radiograph", "voi", "view", "prediction", "layers", "regions", "statistics", "selection", "history"
+]
 
 
 class CaseModel:

@@ -61,7 +61,9 @@ class ChoiceBox(QComboBox):
 
     chosen = Signal(str)
 
-    def __init__(self, choices: tuple[tuple[str, str], ...], name: str, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, choices: tuple[tuple[str, str], ...], name: str, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         for value, label in choices:
             self.addItem(label, value)
@@ -153,7 +155,9 @@ class ColourBarStrip(QWidget):
         painter.drawText(unit, int(Qt.AlignmentFlag.AlignHCenter), bar.unit)
 
 
-def tool_button(text: str, act: Callable[[], object], *, icon_name: str = "", arrow: Qt.ArrowType | None = None) -> QToolButton:
+def tool_button(
+    text: str, act: Callable[[], object], *, icon_name: str = "", arrow: Qt.ArrowType | None = None
+) -> QToolButton:
     """A flat button with a name for screen readers and a tooltip."""
     button = QToolButton()
     button.setAutoRaise(True)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from PySide6.QtCore import QEvent, Qt
-from PySide6.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from app.canvas.binding import listen
 from app.icons import icon
@@ -23,14 +32,18 @@ _SIGNS = (("both", "Both signs"), ("positive", "For"), ("negative", "Against"))
 def facts(explanation: Explanation) -> str:
     """Method, parameters and cost of a map, for a tooltip."""
     lines = [f"{explanation.title} for “{explanation.target}”"]
-    lines += [f"{name.replace('_', ' ')}: {format.parameter(value)}" for name, value in explanation.params.items()]
+    lines += [
+        f"{name.replace('_', ' ')}: {format.parameter(value)}" for name, value in explanation.params.items()
+    ]
     lines.append(f"seed: {explanation.seed}")
     if explanation.completeness_error is not None:
         lines.append(f"completeness error: {format.percent(explanation.completeness_error)}")
     passes = f"{explanation.forwards} forward passes"
     if explanation.backwards:
         passes += f", {explanation.backwards} backward"
-    lines.append(f"{passes}, {format.duration(explanation.seconds)}, {explanation.device} {explanation.precision}")
+    lines.append(
+        f"{passes}, {format.duration(explanation.seconds)}, {explanation.device} {explanation.precision}"
+    )
     return "\n".join(lines)
 
 
@@ -65,9 +78,15 @@ class LayerCard(QFrame):
         self.visible_box.setFont(font)
         self.visible_box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.visible_box.clicked.connect(lambda on: case.set_visible(self.layer_id, on))
-        self.up = tool_button("Move up", lambda: case.move_layer(self.layer_id, 1), arrow=Qt.ArrowType.UpArrow)
-        self.down = tool_button("Move down", lambda: case.move_layer(self.layer_id, -1), arrow=Qt.ArrowType.DownArrow)
-        self.remove = tool_button("Remove this map", lambda: case.remove_layer(self.layer_id), icon_name="close")
+        self.up = tool_button(
+            "Move up", lambda: case.move_layer(self.layer_id, 1), arrow=Qt.ArrowType.UpArrow
+        )
+        self.down = tool_button(
+            "Move down", lambda: case.move_layer(self.layer_id, -1), arrow=Qt.ArrowType.DownArrow
+        )
+        self.remove = tool_button(
+            "Remove this map", lambda: case.remove_layer(self.layer_id), icon_name="close"
+        )
         head = QHBoxLayout()
         head.setSpacing(0)
         head.addWidget(self.visible_box, 1)

@@ -1,4 +1,4 @@
-"""The table of regions: measures down, one column per region, as radiologists compare them. Numbers as the report writes them."""
+"""The table of regions: measures down, one column per region. Numbers are written as the report writes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from xai_engine.radiograph.types import Radiograph
 Index = QModelIndex | QPersistentModelIndex
 WAITING = "…"
 
-SPACING_SHORT = {"detector": "at detector", "calibrated": "calibrated", "unknown": "spacing of unknown origin"}
+SPACING_SHORT = {
+    "detector": "at detector",
+    "calibrated": "calibrated",
+    "unknown": "spacing of unknown origin",
+}
 
 _MEASURES = (
     ("Mean", "mean"),
@@ -40,7 +44,12 @@ def rows(case: CaseModel) -> list[tuple[str, str]]:
     if case.radiograph is None:
         return []
     unit = f" {case.radiograph.unit}" if case.radiograph.unit else ""
-    listed = [("name", "Name"), ("kind", "Kind"), ("area", area_heading(case.radiograph)), ("pixels", "Pixels")]
+    listed = [
+        ("name", "Name"),
+        ("kind", "Kind"),
+        ("area", area_heading(case.radiograph)),
+        ("pixels", "Pixels"),
+    ]
     listed += [(key, heading + unit) for heading, key in _MEASURES]
     for layer in case.layers:
         listed += [

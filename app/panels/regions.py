@@ -72,7 +72,9 @@ class RegionsPanel(QWidget):
         down.setMaximumWidth(190)
         down.setTextElideMode(Qt.TextElideMode.ElideRight)
 
-        self._empty = QLabel("No regions yet. Draw one with the rectangle, ellipse, polygon or freehand tool.")
+        self._empty = QLabel(
+            "No regions yet. Draw one with the rectangle, ellipse, polygon or freehand tool."
+        )
         self._empty.setWordWrap(True)
         self._empty.setProperty("tone", "muted")
         self._message = QLabel()
