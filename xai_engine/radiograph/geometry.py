@@ -43,28 +43,32 @@ class GridTransform:
         grid_map: (grid rows, grid columns). Returns float32 (source rows, source columns), 0 outside the grid.
         Values are sampled, not redistributed: a density keeps its unit "per grid pixel".
         """
-        import cv2  # heavy; only when a map is drawn
-
         if grid_map.shape != self.grid_shape:
             raise ValueError(f"map is {grid_map.shape}, the grid {self.grid_shape}")
-        rows, columns = self.source_shape
-        x = ((np.arange(columns) + 0.5 - self.origin_column) / self.scale_column - 0.5).astype(np.float32)
-        y = ((np.arange(rows) + 0.5 - self.origin_row) / self.scale_row - 0.5).astype(np.float32)
-        inside = ((y >= -0.5) & (y < self.grid_shape[0] - 0.5))[:, None] & (
-            (x >= -0.5) & (x < self.grid_shape[1] - 0.5)
-        )[None, :]
-        x = np.clip(x, 0, self.grid_shape[1] - 1)
-        y = np.clip(y, 0, self.grid_shape[0] - 1)
-        flag = cv2.INTER_NEAREST if order == 0 else cv2.INTER_LINEAR
+        row = _Taps(self.origin_row, self.scale_row, self.grid_shape[0], self.source_shape[0])
+        column = _Taps(self.origin_column, self.scale_column, self.grid_shape[1], self.source_shape[1])
         source = np.ascontiguousarray(grid_map, dtype=np.float32)
-        out = np.empty((rows, columns), np.float32)
-        # cv2.remap takes at most 32767 pixels a side and wants full coordinate maps: strips bound the memory.
-        for top in range(0, rows, 512):
-            strip = y[top : top + 512]
-            map_x = np.broadcast_to(x[None, :], (strip.size, columns))
-            map_y = np.broadcast_to(strip[:, None], (strip.size, columns))
-            out[top : top + 512] = cv2.remap(
-                source, np.ascontiguousarray(map_x), np.ascontiguousarray(map_y), flag, borderMode=cv2.BORDER_REPLICATE
-            )
-        out[~inside] = 0.0
-        return out
+        if order == 0:
+            out = source[row.nearest][:, column.nearest]
+        else:
+            # separable, so exact in float32: library remaps quantise positions to 1/32 of a pixel
+            tall = source[row.low] * (1 - row.weight)[:, None] + source[row.high] * row.weight[:, None]
+            out = tall[:, column.low]
+            out *= 1 - column.weight
+            out += tall[:, column.high] * column.weight
+        out[~row.inside] = 0.0
+        out[:, ~column.inside] = 0.0
+        return np.ascontiguousarray(out)
+
+
+class _Taps:
+    """Where each source pixel's centre falls between the cells of one axis of the grid."""
+
+    def __init__(self, origin: float, scale: float, cells: int, pixels: int) -> None:
+        position = (np.arange(pixels) + 0.5 - origin) / scale
+        self.inside = (position >= 0) & (position < cells)
+        self.nearest = np.clip(np.floor(position), 0, cells - 1).astype(np.intp)
+        centre = np.clip(position - 0.5, 0, cells - 1)
+        self.low = np.floor(centre).astype(np.intp)
+        self.high = np.minimum(self.low + 1, cells - 1)
+        self.weight = (centre - self.low).astype(np.float32)

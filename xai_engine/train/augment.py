@@ -30,7 +30,7 @@ class AugmentSpec:
 
     rotate: float = 12.0
     shear: float = 0.06
-    scale: float = 0.12
+    scale: float = 0.16
     shift: float = 0.05
     p_flip: float = 0.0
     p_contrast: float = 0.7
@@ -44,20 +44,20 @@ class AugmentSpec:
 
 
 class Augment(Randomizable):
-    """Random view of one image. `crop` is the side of the central window that becomes the output of `size` pixels."""
+    """Random view of one image. The output of `size` pixels shows the central 1 / `zoom` of the stored square."""
 
     def __init__(self, spec: AugmentSpec, size: int, preprocess: PreprocessSpec, zoom: float) -> None:
         self.spec = spec
         self.size = size
         self.preprocess = preprocess
         turn = float(np.deg2rad(spec.rotate))
-        # MONAI scales the sampling grid: 1 + U(range); `zoom` maps the stored window to the output's field of view
         self.affine = RandAffine(
             prob=1.0,
             rotate_range=turn,
             shear_range=(spec.shear, spec.shear),
-            translate_range=spec.shift * size,
-            scale_range=spec.scale,
+            # one entry per axis: MONAI applies a lone number to the first axis only
+            translate_range=(spec.shift * size, spec.shift * size),
+            scale_range=(spec.scale, spec.scale),
             padding_mode="zeros",
         )
         self.zoom = zoom
@@ -72,9 +72,16 @@ class Augment(Randomizable):
             transform.set_random_state(None if seed is None else (seed + 7919 * (index + 1)) % 2**32)
         return self
 
-    def __call__(self, grey: Image, valid: Mask, lungs: Image, train: bool = True) -> tuple[Image, Mask, Image]:
-        """grey in [0, 1], valid, lung probability: (side, side) stored squares. Returns (size, size) network input, validity, lungs."""
-        stacked = np.stack([grey, valid.astype(np.float32), lungs])
+    def __call__(
+        self, grey: Image, valid: Mask, lungs: Image, train: bool = True, extra: Image | None = None
+    ) -> tuple[Image, Mask, Image, Image]:
+        """One view of a stored square.
+
+        grey in [0, 1], valid, lung probability and one more plane (expert boxes): (side, side).
+        Returns (size, size): network input, validity, lungs, the further plane (zeros without one).
+        """
+        further = np.zeros_like(grey) if extra is None else extra
+        stacked = np.stack([grey, valid.astype(np.float32), lungs, further])
         side = grey.shape[0]
         window = side / self.zoom
         offset = (side - window) / 2
@@ -87,14 +94,14 @@ class Augment(Randomizable):
         if train:
             tensor = self.affine(torch.from_numpy(stacked))
             stacked = np.asarray(tensor, dtype=np.float32)
-        image, inside, lung = stacked[0], stacked[1] > 0.5, np.clip(stacked[2], 0.0, 1.0)
+        image, inside, lung, further = stacked[0], stacked[1] > 0.5, np.clip(stacked[2], 0.0, 1.0), stacked[3]
         if train:
             image = self._intensity(image, inside)
             image, inside = self._shortcuts(image, inside, lung)
             if self.spec.p_flip and self.R.random() < self.spec.p_flip:
-                image, inside, lung = image[:, ::-1], inside[:, ::-1], lung[:, ::-1]
+                image, inside, lung, further = (a[:, ::-1] for a in (image, inside, lung, further))
         out = standardise(np.ascontiguousarray(image), np.ascontiguousarray(inside), self.preprocess)
-        return out, np.ascontiguousarray(inside), np.ascontiguousarray(lung)
+        return out, np.ascontiguousarray(inside), np.ascontiguousarray(lung), np.ascontiguousarray(further)
 
     def _intensity(self, image: Image, inside: Mask) -> Image:
         tensor: Any = torch.from_numpy(image)[None]

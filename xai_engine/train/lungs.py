@@ -112,7 +112,7 @@ def _batch(
     for row, i in enumerate(which):
         augment.set_random_state((seed * 1_000_003 + int(i)) % 2**32)
         grey, valid, mask = squares[i].astype(np.float32) / 255
-        image, _, lungs = augment(grey, valid > 0.5, mask)
+        image, _, lungs, _ = augment(grey, valid > 0.5, mask)
         x[row, 0], y[row, 0] = image, lungs > 0.5
     return torch.from_numpy(x), torch.from_numpy(y)
 

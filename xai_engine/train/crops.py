@@ -1,0 +1,124 @@
+"""The classifier's training images: lungs found, cropped with room for augmentation, stored as bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from xai_engine.classifier import preprocess
+from xai_engine.classifier.lungs import LungFinder
+from xai_engine.classifier.preprocess import PreprocessSpec
+from xai_engine.radiograph.geometry import GridTransform
+from xai_engine.runtime.run import Run
+from xai_engine.train.augment import Augment
+from xai_engine.train.images import digest, map_images, read_grey
+from xai_engine.train.manifest import Sample
+
+ROOM = 0.25  # stored margin around the lungs; the bundle's own margin is smaller
+GREY, VALID, LUNGS, BOXES = range(4)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """pixels: (n, 4, side, side) uint8: grey, validity, lung probability, expert boxes; found: lungs were found."""
+
+    samples: tuple[Sample, ...]
+    pixels: npt.NDArray[np.uint8]
+    found: npt.NDArray[np.bool_]
+    zoom: float
+
+
+def build(
+    samples: Sequence[Sample], finder: LungFinder, spec: PreprocessSpec, folder: Path, root: Path, run: Run
+) -> Crops:
+    """Read every image, find its lungs, store the crop; kept in `folder` under a key of files and lung weights.
+
+    Raises ManifestError listing every unreadable file.
+    """
+    side = round(spec.size * (1 + 2 * ROOM) / (1 + 2 * spec.margin))
+    weights = sum(float(p.detach().double().abs().sum()) for p in finder.network.parameters())
+    key = digest(samples, (side, ROOM, weights))
+    path, found_path = folder / f"crops-{key}.npy", folder / f"found-{key}.npy"
+    zoom = (1 + 2 * ROOM) / (1 + 2 * spec.margin)
+    if not found_path.exists():
+        temporary = path.with_suffix(".tmp")
+        pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(samples), 4, side, side))
+        found = np.zeros(len(samples), bool)
+        for start in range(0, len(samples), 256):
+            run.check(start / len(samples), f"preparing images {start}/{len(samples)}")
+            part = samples[start : start + 256]
+            images = map_images(read_grey, part, root)
+            for offset, (image, lungs) in enumerate(zip(images, finder.find(images), strict=True)):
+                grey, valid, aspect = image
+                shape = (grey.shape[0], grey.shape[1])
+                found[start + offset] = lungs.box is not None
+                if lungs.box is not None:
+                    transform = preprocess.square_around(lungs.box, ROOM, side, shape, aspect)
+                else:
+                    transform = preprocess.letterbox(shape, side, aspect)
+                small, inside = preprocess.sample(grey, valid, transform)
+                probability = lungs.in_grid(transform)
+                boxes = _boxes(part[offset], transform, shape)
+                planes = np.stack([small, inside, probability, boxes])
+                pixels[start + offset] = np.clip(np.rint(planes * 255), 0, 255).astype(np.uint8)
+        pixels.flush()
+        del pixels
+        os.replace(temporary, path)
+        np.save(found_path, found)
+    return Crops(tuple(samples), np.load(path, mmap_mode="r"), np.load(found_path), zoom)
+
+
+def _boxes(sample: Sample, transform: GridTransform, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Expert boxes drawn on the grid; sample.boxes are in stored pixels, `shape` is the (possibly reduced) grey image."""
+    out = np.zeros(transform.grid_shape, np.float32)
+    if not sample.boxes:
+        return out
+    from PIL import Image
+
+    with Image.open(sample.path) as image:
+        row_factor, column_factor = shape[0] / image.height, shape[1] / image.width
+    for x, y, width, height in sample.boxes:
+        top, left = transform.to_grid(y * row_factor, x * column_factor)
+        bottom, right = transform.to_grid((y + height) * row_factor, (x + width) * column_factor)
+        out[max(0, round(top)) : max(0, round(bottom)), max(0, round(left)) : max(0, round(right))] = 1.0
+    return out
+
+
+class Views(Dataset[dict[str, torch.Tensor]]):
+    """Augmented (train) or plain views. Item k of epoch e depends on (seed, e, k) alone."""
+
+    def __init__(
+        self, crops: Crops, order: npt.NDArray[np.intp], augment: Augment, seed: int, epoch: int, train: bool
+    ) -> None:
+        self.crops, self.order, self.augment = crops, order, augment
+        self.seed, self.epoch, self.train = seed, epoch, train
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
+        index = int(self.order[position])
+        sample = self.crops.samples[index]
+        planes = self.crops.pixels[index].astype(np.float32) / 255
+        state = np.random.SeedSequence([self.seed, self.epoch, position]).generate_state(1)[0]
+        self.augment.set_random_state(int(state))
+        # lung probability and boxes travel through the same geometry
+        image, inside, lungs, boxes = self.augment(
+            planes[GREY], planes[VALID] > 0.5, planes[LUNGS], train=self.train, extra=planes[BOXES]
+        )
+        return {
+            "image": torch.from_numpy(image)[None],
+            "lungs": torch.from_numpy(lungs),
+            "boxes": torch.from_numpy(boxes),
+            "has_boxes": torch.tensor(bool(sample.boxes)),
+            "label": torch.tensor(sample.label, dtype=torch.float32),
+            "weight": torch.tensor(sample.weight, dtype=torch.float32),
+            "index": torch.tensor(index),
+        }

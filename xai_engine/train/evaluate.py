@@ -1,0 +1,203 @@
+"""What a bundle does on labelled images, through the same path that a user's image takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from xai_engine.classifier import preprocess
+from xai_engine.classifier.predict import Classifier, Prepared
+from xai_engine.errors import UnreadableImage
+from xai_engine.radiograph.types import PixelSpacing, Radiograph
+from xai_engine.runtime.run import Run
+from xai_engine.train import metrics
+from xai_engine.train.manifest import Sample
+
+THUMB = 16
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the classifier said of one image. `lungs_only`, `outside_only`: logits with the rest of the image erased
+    (NaN where no lungs were found); `thumbnail`: (256,) grey values for the naive floor."""
+
+    sample: Sample
+    logit: float
+    probability: float
+    uncertainty: float
+    refusal: str
+    lungs_only: float
+    outside_only: float
+    thumbnail: npt.NDArray[np.float32]
+
+
+def read_sample(sample: Sample) -> Radiograph:
+    """The radiograph of a sample, with the true proportions of a squashed image as its pixel aspect."""
+    from xai_engine.radiograph.read import read
+
+    radiograph = read(sample.path)
+    if sample.aspect == 1.0:
+        return radiograph
+    aspect = sample.aspect * radiograph.columns / radiograph.rows
+    return replace(radiograph, spacing=PixelSpacing(aspect, 1.0, "unknown", "proportions from the manifest"))
+
+
+def run(classifier: Classifier, samples: Sequence[Sample], job: Run) -> tuple[list[Outcome], list[str]]:
+    """Outcomes in order, and a line for each image that could not be read. Raises Cancelled."""
+    outcomes: list[Outcome] = []
+    problems: list[str] = []
+    for start in range(0, len(samples), 8):
+        job.check(start / len(samples), f"evaluating {start}/{len(samples)}")
+        part, radiographs = [], []
+        for sample in samples[start : start + 8]:
+            try:
+                radiographs.append(read_sample(sample))
+                part.append(sample)
+            except UnreadableImage as error:
+                problems.append(str(error))
+        if not part:
+            continue
+        predictions = classifier.predict(radiographs)
+        prepared = classifier.prepared(radiographs)
+        pairs = np.stack([v for p in prepared for v in erased(p, classifier)])
+        logits = classifier.scores(torch.from_numpy(pairs), classifier.info.classes[-1], "fp32").cpu().numpy()
+        for k, (sample, prediction, item) in enumerate(zip(part, predictions, prepared, strict=True)):
+            found = item.lungs is not None and item.lungs.box is not None
+            inside, outside = (float(v) for v in logits[2 * k : 2 * k + 2]) if found else (np.nan, np.nan)
+            thumb = cv2.resize(item.grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+            outcomes.append(
+                Outcome(
+                    sample,
+                    prediction.logit,
+                    prediction.probability,
+                    prediction.uncertainty,
+                    prediction.refusal,
+                    inside,
+                    outside,
+                    thumb.ravel().astype(np.float32),
+                )
+            )
+    return outcomes, problems
+
+
+def erased(item: Prepared, classifier: Classifier) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Network input with only the lungs visible, and with only what is outside them. (channels, size, size) each.
+
+    Erased pixels take the mean of what stays, then the input is standardised as usual.
+    """
+    array, valid = item.input.array[0], item.input.valid
+    if item.lungs is None or item.lungs.box is None:
+        return item.input.array, item.input.array
+    field = item.lungs.in_grid(item.input.transform) > 0.4
+    out = []
+    for keep in (field & valid, ~field & valid):
+        if keep.any():
+            image = np.where(keep, array, array[keep].mean()).astype(np.float32)
+        else:
+            image = np.zeros_like(array)
+        spec = classifier.preprocessing
+        plane = preprocess.standardise(image, valid, replace(spec, low=0.0, high=100.0))
+        out.append(np.repeat(plane[None], classifier.info.input_shape[0], axis=0))
+    return out[0], out[1]
+
+
+def summarise(
+    outcomes: Sequence[Outcome], thresholds: Mapping[str, float], naive: Mapping[str, npt.NDArray[np.float64]] | None = None
+) -> dict[str, Any]:
+    """Figures per population and subgroup on surely labelled, readable images. JSON-ready (NaN becomes None).
+
+    naive: scores of a trivial model per population, in the order of the sure outcomes, for the floor.
+    """
+    result: dict[str, Any] = {}
+    for population in sorted({o.sample.population for o in outcomes}):
+        members = [o for o in outcomes if o.sample.population == population]
+        entry = _figures([o for o in members if o.sample.sure], thresholds)
+        entry["images"] = len(members)
+        entry["refused"] = _interval(metrics.wilson(sum(bool(o.refusal) for o in members), len(members)))
+        sure = [o for o in members if o.sample.sure]
+        for name in ("lungs_only", "outside_only"):
+            kept = [o for o in sure if np.isfinite(getattr(o, name))]
+            entry[f"auc_{name}"] = _interval(metrics.auc([o.sample.label for o in kept], [getattr(o, name) for o in kept]))
+        if naive is not None and population in naive:
+            entry["auc_naive_thumbnail"] = _interval(metrics.auc([o.sample.label for o in sure], naive[population]))
+        entry["subgroups"] = _subgroups(sure, thresholds)
+        result[population] = entry
+    return result
+
+
+def _figures(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> dict[str, Any]:
+    labels = [o.sample.label for o in outcomes]
+    probabilities = [o.probability for o in outcomes]
+    entry: dict[str, Any] = {
+        "labelled": len(outcomes),
+        "positive": int(sum(v >= 0.5 for v in labels)),
+        "auc": _interval(metrics.auc(labels, [o.logit for o in outcomes])),
+        "average_precision": _number(metrics.average_precision(labels, probabilities)),
+        "brier": _number(metrics.brier(labels, probabilities)),
+        "ece": _number(metrics.calibration_error(labels, probabilities)),
+        "operating_points": {},
+    }
+    for name, threshold in thresholds.items():
+        sensitivity, specificity = metrics.sensitivity_specificity(labels, probabilities, threshold)
+        counts = metrics.confusion(labels, probabilities, threshold)
+        entry["operating_points"][name] = {
+            "threshold": threshold,
+            "sensitivity": _interval(sensitivity),
+            "specificity": _interval(specificity),
+            "accuracy": _interval(metrics.wilson(counts["tp"] + counts["tn"], len(labels))),
+            **counts,
+        }
+    return entry
+
+
+def _subgroups(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> dict[str, Any]:
+    """AUC per value of each group with at least ten cases of each class; ages in bands."""
+    found: dict[str, Any] = {}
+    for name in sorted({g for o in outcomes for g in o.sample.groups}):
+        values: dict[str, list[Outcome]] = {}
+        for o in outcomes:
+            value = o.sample.groups.get(name, "")
+            if name == "age" and value:
+                value = next(label for limit, label in ((18, "<18"), (40, "18-39"), (65, "40-64"), (999, "65+")) if float(value) < limit)  # fmt: skip
+            values.setdefault(value or "unknown", []).append(o)
+        for value, members in sorted(values.items()):
+            positives = sum(o.sample.label >= 0.5 for o in members)
+            if min(positives, len(members) - positives) >= 5:
+                area = metrics.auc([o.sample.label for o in members], [o.logit for o in members])
+                found[f"{name}={value}"] = {"images": len(members), "positive": positives, "auc": _interval(area)}
+    return found
+
+
+def naive_floor(
+    train: tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]], test: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """Scores of a ridge-penalised logistic regression on 16 x 16 thumbnails: what no chest model should fall below."""
+    x, y = train
+    mean, deviation = x.mean(0), x.std(0) + 1e-6
+    a = np.hstack([(x - mean) / deviation, np.ones((len(x), 1))]).astype(np.float64)
+    b = np.hstack([(test - mean) / deviation, np.ones((len(test), 1))]).astype(np.float64)
+    beta = np.zeros(a.shape[1])
+    penalty = np.diag(np.append(np.full(a.shape[1] - 1, 10.0), 1e-6))
+    for _ in range(30):  # Newton
+        p = 0.5 * (1 + np.tanh(0.5 * a @ beta))
+        gradient = a.T @ (p - y) + penalty @ beta
+        hessian = (a * (p * (1 - p))[:, None]).T @ a + penalty
+        step = np.linalg.solve(hessian, gradient)
+        beta -= step
+        if float(np.abs(step).max()) < 1e-8:
+            break
+    return np.asarray(b @ beta)
+
+
+def _interval(value: metrics.Interval) -> list[float | None]:
+    return [_number(v) for v in value.as_tuple()]
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

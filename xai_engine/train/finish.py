@@ -1,0 +1,190 @@
+"""From trained weights to a shipped bundle: calibration, operating points, map scales, measurement, card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xai_engine.classifier import bundle
+from xai_engine.classifier.calibration import fit_platt
+from xai_engine.classifier.gate import GateSpec
+from xai_engine.classifier.preprocess import PreprocessSpec
+from xai_engine.classifier.types import OperatingPoint
+from xai_engine.runtime.run import Run
+from xai_engine.train import card, evaluate, lungs, metrics
+from xai_engine.train.classifier import Trained
+from xai_engine.train.export import BundleContent, write_bundle
+from xai_engine.train.manifest import Sample
+
+CLASSES = ("normal", "pneumonia")
+LAYERS = tuple(f"stages.{i}" for i in range(7)) + ("head",)
+
+
+def make_bundle(
+    trained: Trained, config: Mapping[str, Any], folder: Path, root: Path, history: Mapping[str, Any], run: Run
+) -> dict[str, Any]:
+    """Write the bundle, measure it on the test split through the ordinary prediction path, write its card.
+
+    Calibration and operating points come from validation images, populations counting equally. Returns the evaluation.
+    """
+    samples = trained.crops.samples
+    validation = np.array([i for i, s in enumerate(samples) if s.split == "val" and not 0.05 < s.label < 0.95])
+    labels = np.array([float(samples[i].label >= 0.5) for i in validation])
+    weights = population_weights([samples[i] for i in validation])
+    logits = trained.logits[validation]
+    calibration = fit_platt(logits, labels, weights)
+    points = operating_points([samples[i] for i in validation], labels, calibration(logits), weights)
+    content = BundleContent(
+        name=config["name"],
+        version=config["version"],
+        title="Pneumonia on frontal chest radiographs of children and adults",
+        architecture=str(config["network"]["_target_"]).rpartition(".")[2],
+        network_def=config["network"],
+        network=trained.network,
+        preprocessing=PreprocessSpec(**config["preprocessing"]),
+        calibration=calibration,
+        classes=CLASSES,
+        layers=tuple(config.get("layers", LAYERS)),
+        default_layer=config.get("default_layer", "head"),
+        operating_points=points,
+        intended_use=card.INTENDED_USE,
+        limitations=card.LIMITATIONS,
+        training_data=card.TRAINING_DATA,
+        lungs_def=lungs.NETWORK,
+        lungs=trained.finder.network,
+        gate=GateSpec(**config.get("gate", {})),
+        provenance={"config": dict(config), **history},
+    )
+    write_bundle(content, folder)
+    classifier = bundle.load(bundle.find(folder))
+    scales = _map_scales(classifier, [s for s in samples if s.split == "val"], run.part(0.0, 0.3))
+    result = measure(folder, list(samples), run.part(0.3, 1.0))
+    summary = {
+        f"{population}_auc": _text(figures["auc"]) for population, figures in result["populations"].items()
+    }
+    final = replace(content, metrics=summary, map_scales=scales, card=card.write(content, result, history))
+    write_bundle(final, folder)
+    return result
+
+
+def population_weights(samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
+    """Weights that let every population count the same; they sum to the number of samples."""
+    names = [s.population for s in samples]
+    counts = {name: names.count(name) for name in set(names)}
+    return np.array([len(names) / len(counts) / counts[name] for name in names])
+
+
+def operating_points(
+    samples: Sequence[Sample],
+    labels: npt.NDArray[np.float64],
+    probabilities: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+) -> tuple[OperatingPoint, ...]:
+    """Balanced, screening and confirming thresholds with what they gave on these images (unweighted, Wilson)."""
+    counts = {name: sum(s.population == name for s in samples) for name in sorted({s.population for s in samples})}
+    whom = "validation images: " + ", ".join(f"{n} {name}" for name, n in counts.items())
+    points = []
+    for name, threshold in metrics.thresholds(labels, probabilities, weights).items():
+        sensitivity, specificity = metrics.sensitivity_specificity(labels, probabilities, threshold)
+        points.append(OperatingPoint(name, threshold, sensitivity.as_tuple(), specificity.as_tuple(), whom))
+    return tuple(points)
+
+
+def measure(folder: Path, samples: Sequence[Sample], run: Run, split: str = "test") -> dict[str, Any]:
+    """`evaluate` on one split, with the thumbnail floor trained on the train split. JSON-ready."""
+    classifier = bundle.load(bundle.find(folder))
+    chosen = [s for s in samples if s.split == split]
+    outcomes, problems = evaluate.run(classifier, chosen, run)
+    thresholds = {p.name: p.threshold for p in classifier.info.operating_points}
+    naive = _naive(samples, outcomes)
+    return {
+        "schema": 1,
+        "model": {"name": classifier.info.name, "version": classifier.info.version, "sha256": classifier.info.sha256},
+        "split": split,
+        "unreadable": problems,
+        "populations": evaluate.summarise(outcomes, thresholds, naive),
+        "rows": [
+            {
+                "file": o.sample.path.name,
+                "population": o.sample.population,
+                "label": o.sample.label,
+                "sure": o.sample.sure,
+                "logit": o.logit,
+                "probability": o.probability,
+                "uncertainty": o.uncertainty,
+                "refusal": o.refusal,
+            }
+            for o in outcomes
+        ],
+    }
+
+
+def _naive(samples: Sequence[Sample], outcomes: Sequence[evaluate.Outcome]) -> dict[str, npt.NDArray[np.float64]]:
+    """Thumbnail scores per population; empty where no training images are at hand (a foreign manifest)."""
+    from xai_engine.train.images import map_images
+
+    scores: dict[str, npt.NDArray[np.float64]] = {}
+    for population in sorted({s.population for s in samples}):
+        train = [s for s in samples if s.population == population and s.split == "train" and not 0.05 < s.label < 0.95]
+        sure = [o for o in outcomes if o.sample.population == population and o.sample.sure]
+        labels = np.array([float(s.label >= 0.5) for s in train])
+        if len(train) < 50 or labels.min() == labels.max() or not sure:
+            continue
+        x = np.stack(map_images(_thumbnail, train, train[0].path.parent))
+        thumbs = np.stack([o.thumbnail for o in sure])
+        scores[population] = evaluate.naive_floor((x, labels), thumbs)
+    return scores
+
+
+def _thumbnail(sample: Sample) -> npt.NDArray[np.float32]:
+    import cv2
+
+    from xai_engine.train.images import read_grey
+
+    grey, _, _ = read_grey(sample)
+    return cv2.resize(grey, (evaluate.THUMB, evaluate.THUMB), interpolation=cv2.INTER_AREA).ravel().astype(np.float32)
+
+
+def _map_scales(classifier: Any, samples: Sequence[Sample], run: Run) -> dict[str, float]:
+    """Absolute colour scales per method, from validation images."""
+    try:
+        from xai_engine.explain.scales import measure_scales
+    except ImportError:
+        return {}
+    rng = np.random.default_rng(0)
+    chosen = [samples[i] for i in rng.permutation(len(samples))[:24]]
+    inputs = [classifier.prepare(evaluate.read_sample(s)) for s in chosen]
+    run.check(0.2, "measuring map scales")
+    return dict(measure_scales(classifier, inputs))
+
+
+def _text(interval: Sequence[float | None]) -> str:
+    value, lower, upper = interval
+    if value is None:
+        return "not measurable"
+    return f"{value:.3f}" if lower is None else f"{value:.3f} ({lower:.3f}–{upper:.3f})"
+
+
+def save_evaluation(result: Mapping[str, Any], folder: Path) -> None:
+    """evaluation.json, rows.csv and summary.csv in `folder`."""
+    import csv
+
+    from xai_engine.runtime import atomic
+
+    with atomic.folder(folder) as building:
+        (building / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        with (building / "rows.csv").open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, fieldnames=list(result["rows"][0]) if result["rows"] else ["file"])
+            writer.writeheader()
+            writer.writerows(result["rows"])
+        with (building / "summary.csv").open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream)
+            table.writerow(["population", "figure", "value", "lower", "upper"])
+            table.writerows(card.flat(result))
+

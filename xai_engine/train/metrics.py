@@ -1,0 +1,154 @@
+"""Figures of merit with their intervals. numpy only; each is tested against an independent implementation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm, rankdata
+
+Floats = npt.NDArray[np.float64]
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with its 95 % interval."""
+
+    value: float
+    lower: float
+    upper: float
+
+    def as_tuple(self) -> tuple[float, float, float]:
+        return self.value, self.lower, self.upper
+
+
+def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Interval:
+    """Area under the ROC curve with DeLong's 95 % interval on the logit scale (DeLong 1988; Sun & Xu 2014).
+
+    labels: (n,) 0 or 1; scores: (n,), ties count half. NaN interval where a class has fewer than two cases;
+    NaN value where one class is missing.
+    """
+    y, s = np.asarray(labels).astype(bool), np.asarray(scores, np.float64)
+    m, n = int(y.sum()), int((~y).sum())
+    if m == 0 or n == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    everything = rankdata(s)
+    positive, negative = rankdata(s[y]), rankdata(s[~y])
+    v10 = (everything[y] - positive) / n
+    v01 = 1.0 - (everything[~y] - negative) / m
+    value = float(v10.mean())
+    if m < 2 or n < 2:
+        return Interval(value, np.nan, np.nan)
+    variance = float(v10.var(ddof=1) / m + v01.var(ddof=1) / n)
+    if not 0 < value < 1 or variance == 0:
+        return Interval(value, value, value)
+    half = Z95 * np.sqrt(variance) / (value * (1 - value))
+    centre = np.log(value / (1 - value))
+    return Interval(value, float(1 / (1 + np.exp(-(centre - half)))), float(1 / (1 + np.exp(-(centre + half)))))
+
+
+def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+    """Sum over thresholds of precision x gain in recall; tied scores are one threshold. NaN without positives."""
+    y, s = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
+    if y.sum() == 0:
+        return float("nan")
+    order = np.argsort(-s, kind="stable")
+    y, s = y[order], s[order]
+    last = np.append(np.flatnonzero(np.diff(s)), len(s) - 1)
+    hits = np.cumsum(y)[last]
+    precision, recall = hits / (last + 1), hits / y.sum()
+    return float((np.diff(np.concatenate([[0.0], recall])) * precision).sum())
+
+
+def wilson(successes: int, trials: int) -> Interval:
+    """Proportion with Wilson's 95 % score interval (Wilson 1927). NaN for no trials."""
+    if trials == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    p, z = successes / trials, Z95
+    centre = (p + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z * np.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
+    return Interval(p, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+
+
+def confusion(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> dict[str, int]:
+    """Counts tp, fp, tn, fn of "probability >= threshold"."""
+    y, called = np.asarray(labels).astype(bool), np.asarray(probabilities) >= threshold
+    return {
+        "tp": int((called & y).sum()),
+        "fp": int((called & ~y).sum()),
+        "tn": int((~called & ~y).sum()),
+        "fn": int((~called & y).sum()),
+    }
+
+
+def sensitivity_specificity(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float
+) -> tuple[Interval, Interval]:
+    """Sensitivity and specificity of "probability >= threshold" with Wilson intervals."""
+    c = confusion(labels, probabilities, threshold)
+    return wilson(c["tp"], c["tp"] + c["fn"]), wilson(c["tn"], c["tn"] + c["fp"])
+
+
+def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error over equal-mass bins (Nguyen & O'Connor 2015): Σ n_b/n |mean p - mean y|."""
+    y, p = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
+    order = np.argsort(p, kind="stable")
+    parts = [part for part in np.array_split(order, min(bins, len(p))) if len(part)]
+    return float(sum(len(i) * abs(p[i].mean() - y[i].mean()) for i in parts) / len(p)) if len(p) else float("nan")
+
+
+def brier(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
+    """Mean squared difference of probability and outcome (Brier 1950)."""
+    return float(np.mean((np.asarray(probabilities, np.float64) - np.asarray(labels, np.float64)) ** 2))
+
+
+def net_benefit(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> float:
+    """Decision curve (Vickers & Elkin 2006): tp/n - fp/n x t/(1-t)."""
+    c = confusion(labels, probabilities, threshold)
+    total = sum(c.values())
+    return (c["tp"] - c["fp"] * threshold / (1 - threshold)) / total if total and threshold < 1 else float("nan")
+
+
+def thresholds(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> dict[str, float]:
+    """Operating points: balanced (largest sensitivity + specificity), screening (sensitivity >= 0.95 at the best
+    specificity), confirming (specificity >= 0.95 at the best sensitivity). Thresholds lie midway between scores.
+
+    weights: (n,), e.g. to let a small population count as much as a large one. Raises ValueError where a class is missing.
+    """
+    y, p = np.asarray(labels).astype(bool), np.asarray(probabilities, np.float64)
+    w = np.ones(len(p)) if weights is None else np.asarray(weights, np.float64)
+    if y.all() or not y.any():
+        raise ValueError("operating points need both classes")
+    values = np.unique(p)
+    cuts = np.concatenate([[values[0]], (values[1:] + values[:-1]) / 2, [min(1.0, values[-1] + 1e-6)]])
+    called = p[None, :] >= cuts[:, None]
+    sensitivity = (called * (w * y)).sum(1) / (w * y).sum()
+    specificity = (~called * (w * ~y)).sum(1) / (w * ~y).sum()
+    balanced = cuts[int(np.argmax(sensitivity + specificity))]
+    screening = cuts[int(np.flatnonzero(sensitivity >= 0.95)[-1])]
+    confirming = cuts[int(np.flatnonzero(specificity >= 0.95)[0])]
+    return {"balanced": float(balanced), "screening": float(screening), "confirming": float(confirming)}
+
+
+def delong_difference(labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[float, float]:
+    """AUC(first) - AUC(second) on the same cases and its two-sided p value (DeLong 1988)."""
+    y = np.asarray(labels).astype(bool)
+    m, n = int(y.sum()), int((~y).sum())
+    v10, v01, areas = [], [], []
+    for scores in (first, second):
+        s = np.asarray(scores, np.float64)
+        ranks = rankdata(s)
+        v10.append((ranks[y] - rankdata(s[y])) / n)
+        v01.append(1.0 - (ranks[~y] - rankdata(s[~y])) / m)
+        areas.append(float(v10[-1].mean()))
+    contrast = np.array([1.0, -1.0])
+    covariance = np.cov(np.stack(v10)) / m + np.cov(np.stack(v01)) / n
+    variance = float(contrast @ covariance @ contrast)
+    difference = areas[0] - areas[1]
+    if variance <= 0:
+        return difference, 1.0 if difference == 0 else 0.0
+    return difference, float(2 * norm.sf(abs(difference) / np.sqrt(variance)))
