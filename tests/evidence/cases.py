@@ -54,8 +54,13 @@ PARAMS: dict[str, dict[str, Any]] = {
     "integrated-gradients": {"baseline": "blurred", "blur_sigma": 12.5, "steps": 64, "max_steps": 512},
     "grad-cam": {"layer": "features.8"},
     "lime": {
-        "segmentation": "slic", "segments": 120, "samples": 1000, "kernel_width": 0.25, "ridge": 1.0,
-        "hide": "blurred", "paired": True,
+        "segmentation": "slic",
+        "segments": 120,
+        "samples": 1000,
+        "kernel_width": 0.25,
+        "ridge": 1.0,
+        "hide": "blurred",
+        "paired": True,
     },
 }
 
@@ -89,10 +94,20 @@ def radiograph(rows: int = 256, columns: int = 224, **changes: Any) -> Radiograp
         "frames": 1,
         "transfer_syntax": "Explicit VR Little Endian",
         "study": StudyInfo(
-            patient_name="Muster^Erika^^Dr", patient_id="PID-0042", birth_date="19800229", sex="F", age="045Y",
-            study_date="20260314", study_time="101500", study_description="Thorax p.a.",
-            accession_number="A-77", institution="Klinikum Musterstadt", manufacturer="Acme", model_name="DR 1",
-            body_part="CHEST", view_position="PA",
+            patient_name="Muster^Erika^^Dr",
+            patient_id="PID-0042",
+            birth_date="19800229",
+            sex="F",
+            age="045Y",
+            study_date="20260314",
+            study_time="101500",
+            study_description="Thorax p.a.",
+            accession_number="A-77",
+            institution="Klinikum Musterstadt",
+            manufacturer="Acme",
+            model_name="DR 1",
+            body_part="CHEST",
+            view_position="PA",
         ),
         "tags": (),
         "notices": ("The file holds 2 frames; the first is shown.",),
@@ -102,9 +117,18 @@ def radiograph(rows: int = 256, columns: int = 224, **changes: Any) -> Radiograp
 
 def prediction(**changes: Any) -> Prediction:
     fields: dict[str, Any] = {
-        "label": "pneumonia", "probability": 0.873, "logit": 2.314, "threshold": 0.412, "uncertainty": 0.021,
-        "operating_point": POINT, "readable": True, "refusal": "", "model": MODEL, "device": "cpu",
-        "precision": "bf16", "seconds": 0.031,
+        "label": "pneumonia",
+        "probability": 0.873,
+        "logit": 2.314,
+        "threshold": 0.412,
+        "uncertainty": 0.021,
+        "operating_point": POINT,
+        "readable": True,
+        "refusal": "",
+        "model": MODEL,
+        "device": "cpu",
+        "precision": "bf16",
+        "seconds": 0.031,
     }
     return Prediction(**{**fields, **changes})
 
@@ -123,11 +147,25 @@ def explanation(r: Radiograph, method: str = "integrated-gradients", **changes: 
     values = (scale * blob).astype(np.float32)
     values.flags.writeable = False
     fields: dict[str, Any] = {
-        "method": method, "title": title, "values": values, "transform": transform, "target": "pneumonia",
-        "unit": unit, "full_scale": scale, "params": PARAMS.get(method, {"steps": 32}), "seed": 7,
-        "seconds": 3.21, "forwards": 130, "backwards": 64, "partial": False,
-        "completeness_error": 0.0042 if method == "integrated-gradients" else None, "converged": True,
-        "image_sha256": r.sha256, "model_sha256": MODEL.sha256, "engine_version": "0.1.0", "device": "cpu",
+        "method": method,
+        "title": title,
+        "values": values,
+        "transform": transform,
+        "target": "pneumonia",
+        "unit": unit,
+        "full_scale": scale,
+        "params": PARAMS.get(method, {"steps": 32}),
+        "seed": 7,
+        "seconds": 3.21,
+        "forwards": 130,
+        "backwards": 64,
+        "partial": False,
+        "completeness_error": 0.0042 if method == "integrated-gradients" else None,
+        "converged": True,
+        "image_sha256": r.sha256,
+        "model_sha256": MODEL.sha256,
+        "engine_version": "0.1.0",
+        "device": "cpu",
         "precision": "bf16",
     }
     return Explanation(**{**fields, **changes})
@@ -162,8 +200,15 @@ def case(
         "styles": {"grad-cam": LayerStyle("cividis", 0.5, 0.2, "fill", "positive")},
         "regions": shown,
         "environment": {
-            "engine": "0.1.0", "torch": "2.14.0", "monai": "1.6.0", "numpy": "2.2.0", "python": "3.11.2",
-            "os": "Linux 6.1 x86_64", "device": "cpu", "device_name": "Example CPU", "precision": "bf16",
+            "engine": "0.1.0",
+            "torch": "2.14.0",
+            "monai": "1.6.0",
+            "numpy": "2.2.0",
+            "python": "3.11.2",
+            "os": "Linux 6.1 x86_64",
+            "device": "cpu",
+            "device_name": "Example CPU",
+            "precision": "bf16",
             "threads": 2,
         },
         "created": "2026-11-22T21:52:07Z",
@@ -173,13 +218,9 @@ def case(
     }
     fields |= changes
     review = CaseReview(statistics={}, **fields)
-    sources = {
-        name: e.in_source() for name, e in zip(review.names(), review.explanations, strict=True)
-    }
+    sources = {name: e.in_source() for name, e in zip(review.names(), review.explanations, strict=True)}
     ids = [region.id or str(n) for n, region in enumerate(review.regions, 1)]
     measured = {
         key: regions.measure(r, region, sources) for key, region in zip(ids, review.regions, strict=True)
     }
     return replace(review, statistics=measured)
-
-

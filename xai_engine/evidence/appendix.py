@@ -56,7 +56,7 @@ def model_card(case: CaseReview, page: Page) -> list[Flowable]:
         ]
     if m.metrics:
         values = [
-            (key.replace("_", " "), value if isinstance(value, str) else fmt.number(value))
+            (fmt.label(key), value if isinstance(value, str) else fmt.number(value))
             for key, value in m.metrics.items()
         ]
         out += [
@@ -75,8 +75,7 @@ def provenance(case: CaseReview, page: Page) -> list[Flowable]:
         ("Model SHA-256", m.sha256),
         ("Image file", str(r.path)),
     ]
-    known = {"engine": "Engine", "torch": "PyTorch", "os": "System", "device_name": "Processor"}
-    machine = [(known.get(key, key.replace("_", " ").capitalize()), fmt.parameter(v)) for key, v in e.items()]
+    machine = [(fmt.label(key), fmt.parameter(v)) for key, v in e.items()]
     machine += [("Seed", str(case.seed)), ("Created", fmt.moment(case.created))]
     again = [
         paragraph("Run this to make maps and report again:", style("note"), page.width - 16),

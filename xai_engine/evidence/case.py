@@ -75,17 +75,15 @@ def read_map(model: ModelInfo, method: str) -> str:
     """
     from xai_engine.explain import registry
 
-    summary = next((d.summary for d in registry.describe() if d.name == method), "")
-    scale = model.map_scales.get(method)
-    fixed = (
-        f"Its colour scale is fixed for {model.name} {model.version}: the same in every patient."
-        if scale is not None
-        else "Its colour scale is absolute, not fitted to this image."
-    )
-    parts = (
-        summary.strip(),
-        "Positive values speak for the target, negative ones against it.",
-        fixed,
-        "A map shows what moved the score, not where disease is.",
-    )
+    about = next((d for d in registry.describe() if d.name == method), None)
+    if about is None or about.signed:
+        sign = "Positive values speak for the target, negative ones against it."
+    else:
+        sign = "Values are magnitudes: none speaks against the target."
+    if method in model.map_scales:
+        scale = f"The colour scale is fixed for {model.name} {model.version}: the same in every patient."
+    else:
+        scale = "The colour scale is absolute, not fitted to this image."
+    reading = about.reading.strip() if about else ""
+    parts = (reading, sign, scale, "A map shows what moved the score, not where disease is.")
     return " ".join(part if part.endswith((".", "?", "!")) else part + "." for part in parts if part)

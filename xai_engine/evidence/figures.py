@@ -197,7 +197,7 @@ class ColourBar(Flowable):
 
     def __init__(self, style: colour.LayerStyle, full_scale: float, unit: str, width: float) -> None:
         super().__init__()
-        self.bar = colour.colour_bar(style, full_scale, unit, max_ticks=5 if width < 60 * mm else 7)
+        self.bar = colour.colour_bar(style, full_scale, unit, max_ticks=3 if width < 60 * mm else 7)
         self.width, self.height = width, self._BAR + 20
         self.unit = typeset.line(self.bar.unit, 60)
 

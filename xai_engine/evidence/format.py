@@ -17,6 +17,9 @@ NONE = "–"
 MINUS = "−"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
+_ACRONYMS = {"auc": "AUC", "ece": "ECE", "nih": "NIH", "rsna": "RSNA", "os": "System", "torch": "PyTorch"}
+_ACRONYMS |= {"monai": "MONAI", "numpy": "NumPy", "openvino": "OpenVINO", "cuda": "CUDA"}
+
 SPACING_MEANING = {
     "detector": "at the detector; lengths in the patient are smaller by the magnification",
     "calibrated": "calibrated for magnification",
@@ -38,6 +41,15 @@ def number(value: float | None, digits: int = 4) -> str:
         mantissa = f"{value / 10.0**exponent:.{digits - 1}f}"
         return _signed(f"{mantissa}×10{str(exponent).translate(_SUPERSCRIPT)}")
     return _signed(f"{value:.{max(0, digits - 1 - exponent)}f}")
+
+
+def exact(value: float | None) -> str:
+    """A chosen or stored number, not a measurement: up to six digits, without trailing zeros."""
+    text = number(value, 6)
+    mantissa, times, power = text.partition("×")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return mantissa + times + power
 
 
 def probability(value: float | None) -> str:
@@ -88,16 +100,16 @@ def spacing(value: PixelSpacing | None) -> str:
     """Pixel spacing with its provenance."""
     if value is None:
         return "not stated in the file; no lengths or areas in mm"
-    size = f"{number(value.row_mm)} × {number(value.column_mm)} mm (row × column)"
+    size = f"{exact(value.row_mm)} × {exact(value.column_mm)} mm (row × column)"
     return f"{size}, {SPACING_MEANING[value.source]}"
 
 
 def voi(value: Voi, key: str = "") -> str:
     """A window or VOI LUT in words, with the preset it came from."""
     if isinstance(value, Window):
-        text = f"window centre {number(value.center)}, width {number(value.width)}, {value.function}"
+        text = f"window centre {exact(value.center)}, width {exact(value.width)}, {value.function}"
     else:
-        text = f"VOI LUT of {len(value.data)} entries from {number(value.first)}, {value.bits} bit"
+        text = f"VOI LUT of {len(value.data)} entries from {exact(value.first)}, {value.bits} bit"
     origin = {"full": "full range", "auto": "automatic", "manual": "set by the reader", "default": ""}.get(
         key
     )
@@ -165,7 +177,14 @@ def parameter(value: Any) -> str:
         return ", ".join(f"{key} {parameter(item)}" for key, item in value.items()) or NONE
     if isinstance(value, list | tuple):
         return ", ".join(parameter(item) for item in value) or NONE
-    return number(value, 6) if isinstance(value, int | float) else str(value)
+    return exact(value) if isinstance(value, int | float) else str(value)
+
+
+def label(key: str) -> str:
+    """A key of JSON as a heading: "auc_children_test" is "AUC children test"."""
+    words = [_ACRONYMS.get(word, word) for word in key.replace("_", " ").split()]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
 
 
 def _exists(value: float | None) -> TypeGuard[float]:

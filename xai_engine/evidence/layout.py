@@ -20,6 +20,7 @@ PAGES: dict[str, tuple[float, float]] = {"A4": A4, "Letter": LETTER}
 MARGIN, TOP, BOTTOM = 18 * mm, 19 * mm, 19 * mm
 CELL_LIMIT = 400  # characters of one table cell: a row must fit on a page
 NAME_LIMIT = 120
+_FONT = ("FONTNAME", (0, 0), (-1, -1), TEXT)  # else an unembedded Helvetica comes in
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def style(name: str) -> ParagraphStyle:
     """title, heading, subheading, body, small, label, value, mono, big, alert, cell, number, head."""
     register()
     base = ParagraphStyle(
-        "body", fontName=TEXT, fontSize=8.5, leading=12, textColor=INK, splitLongWords=1, spaceShrinkage=0
+        "body", fontName=TEXT, fontSize=8.5, leading=12, textColor=INK, splitLongWords=1, bulletFontName=TEXT
     )
     changes: dict[str, dict[str, Any]] = {
         "body": {},
@@ -112,6 +113,7 @@ def facts(
     kept = [(name, text) for name, text in rows if text.strip()]
     each = width / columns
     value = style("mono" if mono else "value")
+    lower = value.fontSize - style("label").fontSize
     cells: list[list[Any]] = []
     for start in range(0, len(kept), columns):
         row: list[Any] = []
@@ -134,6 +136,9 @@ def facts(
                 ("TOPPADDING", (0, 0), (-1, -1), 1.6),
                 ("BOTTOMPADDING", (0, 0), (-1, -1), 1.6),
                 ("LINEBELOW", (0, 0), (-1, -1), 0.25, HAIR),
+                # labels are smaller than values: set both on one baseline
+                *[("TOPPADDING", (2 * i, 0), (2 * i, -1), 1.6 + lower) for i in range(columns)],
+                _FONT,
             ]
         ),
         hAlign="LEFT",
@@ -165,6 +170,7 @@ def grid(
                 ("BOTTOMPADDING", (0, 0), (-1, -1), 2.2),
                 ("LINEBELOW", (0, 0), (-1, 0), 0.7, ACCENT),
                 ("LINEBELOW", (0, 1), (-1, -1), 0.25, HAIR),
+                _FONT,
             ]
         ),
         hAlign="LEFT",
@@ -184,6 +190,7 @@ def box(content: Sequence[Flowable], width: float, *, alert: bool = False) -> Ta
                 ("RIGHTPADDING", (0, 0), (-1, -1), 8),
                 ("TOPPADDING", (0, 0), (-1, -1), 3.5),
                 ("BOTTOMPADDING", (0, 0), (-1, -1), 3.5),
+                _FONT,
             ]
         ),
         hAlign="LEFT",
@@ -202,6 +209,7 @@ def side_by_side(left: Sequence[Flowable], right: Sequence[Flowable], widths: tu
                 ("RIGHTPADDING", (0, 0), (-1, -1), 0),
                 ("TOPPADDING", (0, 0), (-1, -1), 0),
                 ("BOTTOMPADDING", (0, 0), (-1, -1), 0),
+                _FONT,
             ]
         ),
         hAlign="LEFT",

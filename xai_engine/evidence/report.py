@@ -137,11 +137,9 @@ def _decoration(case: CaseReview, paper: Page) -> Callable[[Any, Any], None]:
         canvas.line(MARGIN, 14 * mm, width - MARGIN, 14 * mm)
         canvas.setFillColor(SOFT)
         draw_text(canvas, MARGIN, 10 * mm, DISCLAIMER, 7)
-        middle = (width - typeset.width(created, 7)) / 2
-        draw_text(canvas, middle, 10 * mm, created, 7)
+        draw_text(canvas, width - MARGIN - typeset.width(created, 7), 10 * mm, created, 7)
         text = f"Page {number} of "
-        room = typeset.width("000", 7)
-        left = width - MARGIN - room - typeset.width(text, 7)
+        left = width / 2 - typeset.width(text, 7)
         draw_text(canvas, left, 10 * mm, text, 7)
         canvas.saveState()
         canvas.translate(left + typeset.width(text, 7), 10 * mm)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from xml.sax.saxutils import escape
-
 import numpy as np
 import numpy.typing as npt
 from reportlab.lib.units import mm
@@ -18,6 +16,7 @@ from xai_engine.evidence.record import region_ids
 from xai_engine.evidence.typeset import paragraph
 
 Grey = npt.NDArray[np.uint8]
+_MAPS_ABREAST = 4
 
 
 def study(case: CaseReview, page: Page) -> list[Flowable]:
@@ -97,22 +96,18 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
 
 
 def radiograph(case: CaseReview, page: Page, grey: Grey) -> list[Flowable]:
-    size = frame(case.radiograph, page.width, 112 * mm)
+    size = frame(case.radiograph, page.width, 116 * mm)
     picture = Picture(
         jpeg(shrink(grey, size)), size, case.radiograph, case.regions, names=True, scale_bar=True
     )
     inverted = " Shown inverted." if case.invert else ""
-    caption = f"Shown with {fmt.voi(case.voi, case.voi_key)}.{inverted} Not for primary diagnosis in print."
-    return [
-        KeepTogether(
-            [
-                Heading("Radiograph", "heading", "radiograph"),
-                picture,
-                gap(2),
-                paragraph(caption, style("small"), page.width, limit=400),
-            ]
-        )
-    ]
+    caption = f"Shown with {fmt.voi(case.voi, case.voi_key)}.{inverted} Not for primary reading in print."
+    beside = page.width - size.width - 6 * mm
+    text = paragraph(caption, style("small"), max(beside, 36 * mm), limit=400)
+    body: list[Flowable] = [picture, gap(2), paragraph(caption, style("small"), page.width, limit=400)]
+    if beside >= 36 * mm:
+        body = [layout.side_by_side([picture], [text], (size.width + 6 * mm, beside))]
+    return [KeepTogether([Heading("Radiograph", "heading", "radiograph"), *body])]
 
 
 def maps(case: CaseReview, page: Page, grey: Grey) -> list[Flowable]:
@@ -137,14 +132,14 @@ def _map(case: CaseReview, page: Page, grey: Grey, index: int, name: str) -> lis
         ("Method", e.method if name == e.method else f"{e.method} (map {name})"),
         ("Target", e.target),
         ("Unit", e.unit),
-        ("Colour scale", f"± {fmt.number(e.full_scale)} {e.unit}, absolute"),
+        ("Colour scale", f"± {fmt.exact(e.full_scale)} {e.unit}, absolute"),
         ("Shown", _shown(layer.opacity, layer.threshold, layer.mode, layer.sign)),
         ("Seed", str(e.seed)),
         ("Completeness error", _completeness(e.completeness_error, e.converged)),
         ("Effort", _effort(e.forwards, e.backwards, e.seconds)),
         ("Computed on", f"{e.device}, {e.precision}"),
     ]
-    rows += [(key.replace("_", " "), fmt.number(value)) for key, value in list(e.extra.items())[:8]]
+    rows += [(fmt.label(key), fmt.number(value)) for key, value in list(e.extra.items())[:8]]
     for key, value in list(case.reliability.get(name, {}).items())[:6]:
         rows.append((f"Trust: {key.replace('_', ' ')}", fmt.parameter(value)))
     right = page.width - column
@@ -160,7 +155,7 @@ def _map(case: CaseReview, page: Page, grey: Grey, index: int, name: str) -> lis
     facts_width = right - 1
     body.append(
         layout.side_by_side(
-            [picture, gap(4), bar], [facts(rows, facts_width, label=25 * mm)], (column, right)
+            [picture, gap(4), bar], [facts(rows, facts_width, label=29 * mm)], (column, right)
         )
     )
     settings = "; ".join(f"{key.replace('_', ' ')} {fmt.parameter(value)}" for key, value in e.params.items())
@@ -196,8 +191,7 @@ def regions(case: CaseReview, page: Page) -> list[Flowable]:
     if not case.regions:
         return []
     unit = case.radiograph.unit or "pixel value"
-    rows, shares = [], []
-    titles = dict(zip(case.names(), (e.title or e.method for e in case.explanations), strict=True))
+    rows = []
     for number, (key, region) in enumerate(zip(region_ids(case.regions), case.regions, strict=True), 1):
         s = case.statistics.get(key)
         kind = f"{number}  {region.name} ({region.kind})" if region.name else f"{number}  {region.kind}"
@@ -206,16 +200,6 @@ def regions(case: CaseReview, page: Page) -> list[Flowable]:
             continue
         values = (s.mean, s.sd, s.minimum, s.maximum, s.median)
         rows.append([kind, fmt.area(s.area_mm2), str(s.pixels), *map(fmt.number, values)])
-        for name, inside in s.maps.items():
-            shares.append(
-                [
-                    f"{number}  {region.name}".strip(),
-                    titles.get(name, name),
-                    fmt.percent(inside.share_positive),
-                    fmt.percent(inside.share_negative),
-                    fmt.number(inside.total),
-                ]
-            )
     number_width = (page.width - 42 * mm) / 7
     spacing = case.radiograph.spacing
     where = fmt.SPACING_MEANING[spacing.source] if spacing else "the file states no pixel spacing: no areas"
@@ -235,25 +219,40 @@ def regions(case: CaseReview, page: Page) -> list[Flowable]:
             page.width,
         ),
     ]
-    if shares:
-        share_width = (page.width - 92 * mm) / 3
-        out += [
-            gap(9),
-            CondPageBreak(30 * mm),
-            Heading("Attribution inside the regions", "subheading", "shares", level=1),
-            grid(
-                ["Region", "Map", "Share of positive", "Share of negative", "Sum inside"],
-                shares,
-                [42 * mm, 50 * mm, *[share_width] * 3],
-                texts=2,
-            ),
-            gap(3),
-            Paragraph(
-                escape("Shares: attribution inside the region / the same sign in the whole image."),
-                style("small"),
-            ),
-        ]
-    return out
+    return out + _shares(case, page)
+
+
+def _shares(case: CaseReview, page: Page) -> list[Flowable]:
+    """For each region and map the share of the map's positive and negative attribution inside."""
+    names = [name for name in case.names() if any(name in s.maps for s in case.statistics.values())]
+    titles = dict(zip(case.names(), (e.title or e.method for e in case.explanations), strict=True))
+    out: list[Flowable] = []
+    for start in range(0, len(names), _MAPS_ABREAST):
+        part = names[start : start + _MAPS_ABREAST]
+        rows = []
+        for number, (key, region) in enumerate(zip(region_ids(case.regions), case.regions, strict=True), 1):
+            s = case.statistics.get(key)
+            cells = [s.maps.get(name) if s else None for name in part]
+            rows.append(
+                [f"{number}  {region.name or region.kind}"]
+                + [
+                    f"{fmt.percent(c.share_positive)} / {fmt.percent(c.share_negative)}" if c else fmt.NONE
+                    for c in cells
+                ]
+            )
+        each = min(36 * mm, (page.width - 42 * mm) / len(part))
+        out += [gap(5), grid(["Region", *(titles[n] for n in part)], rows, [42 * mm, *[each] * len(part)])]
+    if not out:
+        return []
+    words = "Share of all positive / of all negative attribution in the image that lies inside the region."
+    return [
+        gap(8),
+        CondPageBreak(30 * mm),
+        Heading("Attribution inside the regions", "subheading", "shares", level=1),
+        *out[1:],
+        gap(3),
+        Paragraph(words, style("small")),
+    ]
 
 
 def reader(case: CaseReview, page: Page) -> list[Flowable]:
