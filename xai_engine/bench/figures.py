@@ -57,11 +57,15 @@ def unmeasured(key: str, title: str, unit: str, why: str, limit: float | None = 
 
 
 def timed(work: Callable[[], Any], repeats: int, clock: Callable[[], float]) -> tuple[tuple[float, ...], Any]:
-    """Seconds of each of `repeats` calls of `work` after one that is not counted, and the last result."""
-    work()
+    """Seconds of each of `repeats` calls of `work` after one that is not counted, and the last result.
+
+    repeats 0: a single call, counted.
+    """
+    if repeats:
+        work()
     samples: list[float] = []
     result: Any = None
-    for _ in range(repeats):
+    for _ in range(max(repeats, 1)):
         began = clock()
         result = work()
         samples.append(clock() - began)
