@@ -23,7 +23,8 @@ from xai_engine.radiograph.regions import Region, outline
 from xai_engine.radiograph.types import PixelSpacing, Voi, VoiLut
 
 MARGIN = 10.0
-_HALO = QColor(0, 0, 0, 200)
+_HALO = QColor(0, 0, 0, 215)
+_AROUND = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1.5, 0), (-1.5, 0), (0, 1.5), (0, -1.5))
 _TEXT = QColor(DARK.text)
 _LEFT = Qt.AlignmentFlag.AlignLeft
 _RIGHT = Qt.AlignmentFlag.AlignRight
@@ -34,7 +35,7 @@ def write(painter: QPainter, box: QRectF, text: str, align: Qt.AlignmentFlag, ti
     """One line of text that can be read on any grey."""
     flags = align | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextDontClip
     painter.setPen(_HALO)
-    for dx, dy in ((1, 1), (-1, 1), (1, -1), (-1, -1)):
+    for dx, dy in _AROUND:
         painter.drawText(box.translated(dx, dy), int(flags), text)
     painter.setPen(tint)
     painter.drawText(box, int(flags), text)
@@ -133,7 +134,7 @@ def orientation_letters(
         "left": (QRectF(area.left(), middle.y() - height / 2, 40, height), _LEFT),
         "right": (QRectF(area.right() - 40, middle.y() - height / 2, 40, height), _RIGHT),
         "top": (QRectF(middle.x() - 20, area.top() + height + 10, 40, height), _CENTRE),
-        "bottom": (QRectF(middle.x() - 20, lower - height, 40, height), _CENTRE),
+        "bottom": (QRectF(middle.x() - 20, lower - height - 4, 40, height), _CENTRE),
     }
     for edge, letter in letters.items():
         write(painter, spots[edge][0], letter, spots[edge][1])

@@ -6,8 +6,30 @@ from collections.abc import Callable
 
 import numpy as np
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QFontMetricsF, QIcon, QImage, QPainter, QPaintEvent, QPalette, QPen, QPixmap
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QSlider, QToolButton, QWidget
+from PySide6.QtGui import (
+    QColor,
+    QFontMetricsF,
+    QIcon,
+    QImage,
+    QPainter,
+    QPaintEvent,
+    QPalette,
+    QPen,
+    QPixmap,
+    QWheelEvent,
+)
+from PySide6.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QSlider,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QToolButton,
+    QWidget,
+)
 
 from app.canvas.binding import no_collection
 from app.icons import icon
@@ -77,7 +99,7 @@ class ChoiceBox(QComboBox):
     def set_value(self, value: str) -> None:
         self.setCurrentIndex(self.findData(value))
 
-    def wheelEvent(self, event) -> None:  # type: ignore[no-untyped-def]
+    def wheelEvent(self, event: QWheelEvent) -> None:
         event.ignore()
 
 
@@ -88,15 +110,34 @@ def swatch(name: str, size: QSize) -> QIcon:
     return QIcon(QPixmap.fromImage(image.scaled(size)))
 
 
-def colour_map_box(parent: QWidget | None = None) -> ChoiceBox:
-    """Every colour map, with swatches; diverging ones first, which signed maps need."""
-    names = (*colour.DIVERGING, *colour.SEQUENTIAL)
-    box = ChoiceBox(tuple((name, name.capitalize()) for name in names), "Colour map", parent)
-    size = QSize(34, 12)
-    box.setIconSize(size)
-    for number, name in enumerate(names):
-        box.setItemIcon(number, swatch(name, size))
-    return box
+class ColourMapBox(ChoiceBox):
+    """Every colour map, diverging ones (which signed maps need) first. Closed, it shows the swatch alone."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        names = (*colour.DIVERGING, *colour.SEQUENTIAL)
+        super().__init__(tuple((name, name.capitalize()) for name in names), "Colour map", parent)
+        size = QSize(48, 12)
+        self.setIconSize(size)
+        for number, name in enumerate(names):
+            self.setItemIcon(number, swatch(name, size))
+        widest = max(self.fontMetrics().horizontalAdvance(name) for name in names)
+        self.view().setMinimumWidth(size.width() + widest + 40)
+
+    def set_value(self, value: str) -> None:
+        super().set_value(value)
+        self.setToolTip(f"Colour map: {self.currentText()}")
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        with no_collection():
+            painter = QStylePainter(self)
+            try:
+                option = QStyleOptionComboBox()
+                self.initStyleOption(option)
+                option.currentText = ""
+                painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+                painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+            finally:
+                painter.end()
 
 
 class ColourBarStrip(QWidget):

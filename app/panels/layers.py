@@ -20,13 +20,13 @@ from app.canvas.binding import listen
 from app.icons import icon
 from app.model.case import CaseModel
 from app.model.layer import Layer
-from app.panels.form_widgets import ChoiceBox, ColourBarStrip, PercentSlider, colour_map_box, tool_button
+from app.panels.form_widgets import ChoiceBox, ColourBarStrip, ColourMapBox, PercentSlider, tool_button
 from app.theme import current_tokens
 from xai_engine.evidence import format
 from xai_engine.explain.types import Explanation
 
-_MODES = (("fill", "Fill"), ("contour", "Contour"))
-_SIGNS = (("both", "Both signs"), ("positive", "For"), ("negative", "Against"))
+_MODES = (("fill", "Fill"), ("contour", "Lines"))
+_SIGNS = (("both", "Both"), ("positive", "For"), ("negative", "Against"))
 
 
 def facts(explanation: Explanation) -> str:
@@ -98,7 +98,7 @@ class LayerCard(QFrame):
         self.threshold.setToolTip("Hide values below this part of the full scale")
         self.mode = ChoiceBox(_MODES, "Fill or contour")
         self.sign = ChoiceBox(_SIGNS, f"Which values: for or against “{explanation.target}”")
-        self.colours = colour_map_box()
+        self.colours = ColourMapBox()
         for slider, field in ((self.opacity, "opacity"), (self.threshold, "threshold")):
             slider.slider.setAccessibleName(f"{field.capitalize()} of {title}")
             slider.changed.connect(lambda value, field=field: self._change(**{field: value}))
@@ -108,9 +108,8 @@ class LayerCard(QFrame):
             box.chosen.connect(lambda value, field=field: self._change(**{field: value}))
         choices = QHBoxLayout()
         choices.setSpacing(4)
-        choices.addWidget(self.mode, 10)
-        choices.addWidget(self.sign, 12)
-        choices.addWidget(self.colours, 17)
+        for choice, share in ((self.mode, 4), (self.sign, 5), (self.colours, 5)):
+            choices.addWidget(choice, share)
 
         self.bar = ColourBarStrip()
         self.note = QLabel(notes(explanation))

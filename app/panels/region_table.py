@@ -20,7 +20,7 @@ WAITING = "…"
 SPACING_SHORT = {
     "detector": "at detector",
     "calibrated": "calibrated",
-    "unknown": "spacing of unknown origin",
+    "unknown": "(plane unknown)",
 }
 
 _MEASURES = (
@@ -35,8 +35,8 @@ _MEASURES = (
 def area_heading(radiograph: Radiograph) -> str:
     """Heading of the areas, with where the millimetres come from."""
     if radiograph.spacing is None:
-        return "Area (pixels only, no spacing in the file)"
-    return f"Area mm² ({SPACING_SHORT[radiograph.spacing.source]})"
+        return "Area (no mm: no spacing)"
+    return f"mm² {SPACING_SHORT[radiograph.spacing.source]}"
 
 
 def rows(case: CaseModel) -> list[tuple[str, str]]:
@@ -53,8 +53,8 @@ def rows(case: CaseModel) -> list[tuple[str, str]]:
     listed += [(key, heading + unit) for heading, key in _MEASURES]
     for layer in case.layers:
         listed += [
-            (f"+{layer.explanation.method}", f"{layer.title}: share of evidence for"),
-            (f"-{layer.explanation.method}", f"{layer.title}: share of evidence against"),
+            (f"+{layer.explanation.method}", f"+ {layer.title}"),
+            (f"-{layer.explanation.method}", f"− {layer.title}"),
         ]
     return listed
 

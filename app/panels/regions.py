@@ -66,10 +66,15 @@ class RegionsPanel(QWidget):
         self.table.setFrameShape(QTableView.Shape.NoFrame)
         across, down = self.table.horizontalHeader(), self.table.verticalHeader()
         across.setMinimumSectionSize(64)
-        across.setDefaultSectionSize(96)
+        across.setDefaultSectionSize(74)
+        across.setHighlightSections(False)
+        down.setHighlightSections(False)
         down.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         down.setDefaultSectionSize(self.table.fontMetrics().lineSpacing() + 8)
-        down.setMaximumWidth(190)
+        down.setMaximumWidth(132)
+        heading = down.font()
+        heading.setBold(False)
+        down.setFont(heading)
         down.setTextElideMode(Qt.TextElideMode.ElideRight)
 
         self._empty = QLabel(
@@ -77,6 +82,9 @@ class RegionsPanel(QWidget):
         )
         self._empty.setWordWrap(True)
         self._empty.setProperty("tone", "muted")
+        self._legend = QLabel("+ and −: share of a map's evidence for and against that lies inside.")
+        self._legend.setWordWrap(True)
+        self._legend.setProperty("tone", "muted")
         self._message = QLabel()
         self._message.setWordWrap(True)
         self._message.setProperty("tone", "error")
@@ -95,9 +103,9 @@ class RegionsPanel(QWidget):
         layout.setContentsMargins(8, 6, 6, 6)
         layout.addWidget(self._empty)
         layout.addWidget(self.table, 1)
+        layout.addWidget(self._legend)
         layout.addWidget(self._message)
         layout.addLayout(buttons)
-        self._filler = layout.itemAt(1)
         self.setMinimumWidth(260)
         self.table.selectionModel().currentColumnChanged.connect(self._current_changed)
         self.model.modelReset.connect(self._show_selection)
@@ -176,10 +184,11 @@ class RegionsPanel(QWidget):
     def _changed(self, field: str) -> None:
         if field == "selection":
             self._show_selection()
-        if field in ("regions", "radiograph", "selection"):
+        if field in ("regions", "radiograph", "selection", "layers"):
             some = bool(self._case.regions)
             self._empty.setVisible(not some)
             self.table.setVisible(some)
+            self._legend.setVisible(some and bool(self._case.layers))
             self.copy_button.setEnabled(some)
             self.export_button.setEnabled(some)
             self.import_button.setEnabled(self._case.radiograph is not None)
