@@ -76,5 +76,6 @@ def test_lime_recovers_a_linear_score(small: tuple[Small, Tensor], channels: int
 def test_comparisons() -> None:
     first = np.array([[0.0, 1.0], [2.0, -4.0]])
     assert peers.largest_difference(first, first + 1.0) == pytest.approx(0.25)
+    assert peers.largest_difference(first, 3 * first, factor=True) == pytest.approx(0.0)
     assert peers.spearman(first, np.exp(first)) == pytest.approx(1.0)
     assert peers.spearman(first, np.zeros((2, 2))) == 0.0

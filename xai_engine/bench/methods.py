@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -100,13 +101,14 @@ def _plain(classifier: Classifier, target: str) -> tuple[nn.Module, Callable[[Te
 
 
 def _compare(
-    name: str, work: Callable[[], peers.Map], ours: Explanation, repeats: int, scaled: bool = True
+    name: str, work: Callable[[], peers.Map], ours: peers.Map, repeats: int, *, factor: bool = False
 ) -> Peer:
-    """repeats 0: once, the first call counted, for what takes minutes."""
+    """repeats 0: once, the first call counted, for what takes minutes. factor: the maps' units differ by a factor."""
     samples, theirs = timed(work, repeats, _clock)
-    agreement = {"Spearman": peers.spearman(ours.values, theirs)}
-    if scaled:
-        agreement["largest difference, share of the maximum"] = peers.largest_difference(ours.values, theirs)
+    agreement = {
+        "rank correlation": peers.spearman(ours, theirs),
+        "largest difference, share of the maximum": peers.largest_difference(ours, theirs, factor=factor),
+    }
     return Peer(name, median(samples), agreement)
 
 
@@ -118,20 +120,28 @@ def _grad_cam_peers(
     classifier: Classifier, shown: ModelInput, target: str, ours: Explanation, repeats: int
 ) -> list[Peer]:
     network, score = _plain(classifier, target)
-    layer = str(ours.params.get("layer") or classifier.info.default_layer)
+    layer = str(ours.params["layer"] or classifier.info.default_layer)
     module, x = network.get_submodule(layer), classifier.tensor(shown)
     index = classifier.target_index(target) if network(x).shape[1] > 1 else 0  # one logit is the target's own
-    found = []
-    if _there("captum"):
-        work: Callable[[], peers.Map] = partial(peers.captum_grad_cam, score, module, x)
-        found.append(_compare("captum LayerGradCam", work, ours, repeats))
-    if _there("monai"):
-        work = partial(peers.monai_grad_cam, network, layer, x, index)
-        found.append(_compare("MONAI GradCAM", work, ours, repeats, scaled=False))
-    if _there("pytorch_grad_cam"):
-        work = partial(peers.pytorch_grad_cam, network, module, x, index)
-        found.append(_compare("grad-cam package", work, ours, repeats, scaled=False))
-    return found
+    # theirs lie each cell over its own area, and two of them leave out what speaks against the target
+    cells = registry.create("grad-cam", layer=layer, alignment="cells")
+    signed = cells.explain(classifier, shown, target, Run(seed=SEED)).values
+    positive = np.maximum(signed, 0)
+    works: tuple[tuple[str, str, peers.Map, Callable[[], peers.Map]], ...] = (
+        ("captum", "captum LayerGradCam", signed, partial(peers.captum_grad_cam, score, module, x)),
+        ("monai", "MONAI GradCAM", positive, partial(peers.monai_grad_cam, network, layer, x, index)),
+        (
+            "pytorch_grad_cam",
+            "grad-cam package",
+            positive,
+            partial(peers.pytorch_grad_cam, network, module, x, index),
+        ),
+    )
+    return [
+        _compare(name, work, reference, repeats, factor=True)
+        for needs, name, reference, work in works
+        if _there(needs)
+    ]
 
 
 def _integrated_gradients_peers(
@@ -143,7 +153,7 @@ def _integrated_gradients_peers(
     session = Session(classifier, shown, target, Run())
     reference = baseline(session, str(ours.params["baseline"]), float(ours.params["blur"]))
     work = partial(peers.captum_integrated_gradients, score, classifier.tensor(shown), reference, STEPS)
-    return [_compare("captum IntegratedGradients", work, ours, repeats)]
+    return [_compare("captum IntegratedGradients", work, ours.values, repeats)]
 
 
 def _lime_peers(
@@ -153,4 +163,4 @@ def _lime_peers(
         return []
     _, score = _plain(classifier, target)
     work = partial(peers.lime_weights, score, classifier.tensor(shown), ours.segments, SAMPLES, SEED)
-    return [_compare("lime package, our superpixels", work, ours, 0, scaled=False)]
+    return [_compare("lime package, our superpixels", work, ours.values, 0)]

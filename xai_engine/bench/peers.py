@@ -105,7 +105,12 @@ def spearman(first: Map, second: Map) -> float:
     return float(spearmanr(first.ravel(), second.ravel()).statistic)
 
 
-def largest_difference(first: Map, second: Map) -> float:
-    """Largest absolute difference, as a share of the first map's largest absolute value."""
-    scale = float(np.abs(first).max()) or 1.0
-    return float(np.abs(np.asarray(first, np.float64) - second).max()) / scale
+def largest_difference(first: Map, second: Map, *, factor: bool = False) -> float:
+    """Largest absolute difference, as a share of the first map's largest absolute value.
+
+    factor: after the second map was multiplied by what brings it closest, for maps in other units.
+    """
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if factor and (square := float((b * b).sum())) > 0:
+        b = b * (float((a * b).sum()) / square)
+    return float(np.abs(a - b).max()) / (float(np.abs(a).max()) or 1.0)
