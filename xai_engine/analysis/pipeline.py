@@ -1,0 +1,148 @@
+"""The whole job for one image: verdict, maps, region statistics, and the folder of results.
+
+The command line and the engine worker both call this, so a number in the window and the number in the files
+come from one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xai_engine.errors import Cancelled
+from xai_engine.evidence import record
+from xai_engine.evidence.case import CaseReview, now
+from xai_engine.radiograph import colour, display, regions
+from xai_engine.runtime import atomic, device
+
+if TYPE_CHECKING:
+    from xai_engine.classifier.predict import Classifier
+    from xai_engine.classifier.types import Prediction
+    from xai_engine.explain.registry import Method
+    from xai_engine.explain.types import Explanation
+    from xai_engine.radiograph.regions import Region, RegionStatistics
+    from xai_engine.radiograph.types import Radiograph
+    from xai_engine.runtime.run import Run
+
+REPORT = "report.pdf"
+
+
+def analyze(
+    radiograph: Radiograph,
+    classifier: Classifier,
+    methods: Sequence[Method],
+    target: str | None,
+    seed: int,
+    roi: Sequence[Region],
+    run: Run,
+    *,
+    prediction: Prediction | None = None,
+    options: Mapping[str, str] | None = None,
+) -> CaseReview:
+    """Predict, explain with each method in turn, measure the regions.
+
+    target: class name; None for the finding that the model looks for (its last class), whatever the verdict,
+        so that maps of different patients answer the same question. prediction: when it is known already
+        (batches).
+    options: command-line options to record, see CaseReview.
+    An image that the model may not read gets a case with the refusal and without maps.
+    Raises UsageError (unknown target), UnsupportedModel, Cancelled: a case is whole or does not exist.
+    """
+    target = target or classifier.info.classes[-1]
+    classifier.target_index(target)
+    if prediction is None:
+        prediction = classifier.predict([radiograph], run.part(0.0, 0.1))[0]
+    explanations: list[Explanation] = []
+    if prediction.readable:
+        model_input = classifier.prepare(radiograph) if methods else None
+        for index, method in enumerate(methods):
+            assert model_input is not None
+            share = 0.85 / len(methods)
+            part = run.part(0.1 + share * index, 0.1 + share * (index + 1), f"{method.title}: ")
+            part.seed = seed
+            explanations.append(method.explain(classifier, model_input, target, part))
+            if run.cancelled:
+                raise Cancelled("cancelled")
+    case = CaseReview(
+        radiograph=radiograph,
+        voi=display.select(radiograph, "default"),
+        prediction=prediction,
+        explanations=tuple(explanations),
+        styles={},
+        regions=tuple(roi),
+        statistics={},
+        environment=device.environment(classifier.policy),
+        created=now(),
+        voi_key="0" if radiograph.voi else "auto",
+        seed=seed,
+        options=dict(options or {}),
+    )
+    if roi:
+        run.check(0.95, "measuring")
+        case = replace(
+            case, statistics=measure(radiograph, roi, dict(zip(case.names(), explanations, strict=True)))
+        )
+    run.check(1.0, "analysed")
+    return case
+
+
+def measure(
+    radiograph: Radiograph, roi: Sequence[Region], explanations: Mapping[str, Explanation]
+) -> dict[str, RegionStatistics]:
+    """Statistics of every region, by region id, with the share of each map (by its name in the case)."""
+    maps = {name: explanation.in_source() for name, explanation in explanations.items()}
+    totals = {name: regions.map_totals(values) for name, values in maps.items()}
+    ids = record.region_ids(tuple(roi))
+    return {
+        key: regions.measure(radiograph, region, maps, totals=totals)
+        for key, region in zip(ids, roi, strict=True)
+    }
+
+
+def write(case: CaseReview, folder: Path | str, report: bool = False, page: str = "A4") -> Path:
+    """Write `analysis.json`, `<map>.npy`, `<map>.png` and, if wanted, `report.pdf` to `folder`, whole or not
+    at all.
+
+    `<map>.npy`: float32, signed, (rows, columns) of the image; `<map>.png`: RGB, the overlay as the window
+    shows it. An earlier result in `folder` is replaced; a folder that holds anything else is left alone.
+    Returns the folder. Raises OutputError.
+    """
+    from PIL import Image
+
+    folder = Path(folder)
+    files = record.file_names(case)
+    with atomic.folder(folder, marker=record.FILE_NAME) as work:
+        grey = display.picture(case.radiograph, case.voi, case.invert)
+        for name, explanation in zip(case.names(), case.explanations, strict=True):
+            values = explanation.in_source()
+            np.save(work / files[name].map, values, allow_pickle=False)
+            overlay = colour.blend(grey, values, case.style(name), explanation.full_scale)
+            Image.fromarray(overlay).save(work / files[name].overlay, format="PNG", compress_level=4)
+        (work / record.FILE_NAME).write_text(record.dumps(record.to_json(case, files)), encoding="utf-8")
+        if report:
+            from xai_engine.evidence import report as pdf
+
+            pdf.write(case, work / REPORT, page)
+    return folder
+
+
+def folder_names(paths: Sequence[Path]) -> list[str]:
+    """One output folder name per image: its stem; `stem-2`, `stem-3`, … where images share one.
+
+    Compared without regard to case, as some file systems do.
+    """
+    taken: set[str] = set()
+    out = []
+    for path in paths:
+        stem = path.stem or "image"
+        name, count = stem, 1
+        while name.casefold() in taken:
+            count += 1
+            name = f"{stem}-{count}"
+        taken.add(name.casefold())
+        out.append(name)
+    return out

@@ -1,0 +1,182 @@
+"""Functions that run in worker processes: `Worker.submit("xai_engine.analysis.tasks:predict", Once(r.sha256,
+r), …)`.
+
+`read_file` and `export_picture` are for the reader process, the rest for the engine. Loaded models and
+prepared images stay in the process. Importing this module loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xai_engine.errors import RefusedImage
+
+if TYPE_CHECKING:
+    from xai_engine.classifier.predict import Classifier
+    from xai_engine.classifier.types import ModelInfo, ModelInput, Prediction
+    from xai_engine.evidence.case import CaseReview
+    from xai_engine.explain.types import Explanation
+    from xai_engine.radiograph.regions import Region, RegionStatistics
+    from xai_engine.radiograph.types import Radiograph
+    from xai_engine.runtime.run import Run
+
+_CLASSIFIERS: OrderedDict[tuple[str, str, str], Classifier] = OrderedDict()
+_KEPT = 2  # models in memory: the one in use and the one compared with
+
+
+def read_file(path: str | Path, *, run: Run, max_pixels: int = 400_000_000) -> Radiograph:
+    """Read an image. Raises UnreadableImage."""
+    from xai_engine.radiograph.read import read
+
+    run.step(0.0, "reading")
+    radiograph = read(path, max_pixels=max_pixels)
+    run.check(1.0, "read")
+    return radiograph
+
+
+def export_picture(
+    radiograph: Radiograph, window: str, path: str | Path, *, run: Run, invert: bool = False
+) -> None:
+    """Write the picture as the window shows it, PNG, source resolution. Raises UsageError, OutputError."""
+    from xai_engine.radiograph import display
+
+    display.write_picture(radiograph, display.select(radiograph, window), Path(path), invert)
+
+
+def classifier(model: str | Path | None = None, device: str = "auto", precision: str = "auto") -> Classifier:
+    """The loaded model, kept in this process. Raises ModelError, UsageError."""
+    from xai_engine.classifier import bundle
+    from xai_engine.runtime import device as devices
+
+    folder = bundle.find(model)
+    key = (str(folder), device, precision)
+    if key not in _CLASSIFIERS:
+        _CLASSIFIERS[key] = bundle.load(folder, devices.choose(device, precision))
+        while len(_CLASSIFIERS) > _KEPT:
+            _CLASSIFIERS.popitem(last=False)
+    _CLASSIFIERS.move_to_end(key)
+    return _CLASSIFIERS[key]
+
+
+def warm_up(
+    model: str | Path | None = None, device: str = "auto", precision: str = "auto", *, run: Run
+) -> tuple[ModelInfo, dict[str, Any]]:
+    """Load the model and run it once, so that the first image does not wait for it.
+
+    Returns its card and the environment of `runtime.device.environment`. Raises ModelError.
+    """
+    from xai_engine.runtime import device as devices
+
+    run.step(0.05, "loading the engine")
+    import torch
+
+    run.check(0.5, "loading the model")
+    loaded = classifier(model, device, precision)
+    run.check(0.8, "warming up")
+    loaded.scores(torch.zeros(1, *loaded.info.input_shape), loaded.info.classes[-1])
+    run.step(1.0, "ready")
+    return loaded.info, devices.environment(loaded.policy)
+
+
+def predict(
+    radiograph: Radiograph,
+    model: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    run: Run,
+) -> Prediction:
+    """The verdict on one image; `readable` False where the gate refuses it. Raises ModelError, Cancelled."""
+    return classifier(model, device, precision).predict([radiograph], run)[0]
+
+
+def prepare(
+    radiograph: Radiograph,
+    model: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    run: Run,
+) -> ModelInput:
+    """What the network is shown of the image."""
+    run.step(0.0, "preparing")
+    return classifier(model, device, precision).prepare(radiograph)
+
+
+def explain(
+    radiograph: Radiograph,
+    method: str,
+    params: Mapping[str, Any],
+    target: str | None = None,
+    seed: int = 0,
+    model: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    run: Run,
+) -> Explanation:
+    """One map. A run that is cancelled gives what there is, marked partial.
+
+    Raises UsageError, RefusedImage for an image that the model may not read, ModelError, UnsupportedModel.
+    """
+    from xai_engine.explain import registry
+
+    chosen = registry.create(method, **params)
+    run.step(0.0, "preparing")
+    loaded = classifier(model, device, precision)
+    prepared = loaded.prepared([radiograph])[0]
+    if prepared.refusal:
+        raise RefusedImage(f"{radiograph.path}: {prepared.refusal}")
+    run.seed = seed
+    return chosen.explain(loaded, prepared.input, target or loaded.info.classes[-1], run)
+
+
+def measure(
+    radiograph: Radiograph, roi: Sequence[Region], explanations: Mapping[str, Explanation], *, run: Run
+) -> dict[str, RegionStatistics]:
+    """Statistics of every region, by region id."""
+    from xai_engine.analysis import pipeline
+
+    run.step(0.0, "measuring")
+    return pipeline.measure(radiograph, roi, explanations)
+
+
+def analyze(
+    radiograph: Radiograph,
+    methods: Sequence[tuple[str, Mapping[str, Any]]],
+    target: str | None = None,
+    seed: int = 0,
+    roi: Sequence[Region] = (),
+    model: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    run: Run,
+) -> CaseReview:
+    """The whole job for one image: see `pipeline.analyze`. methods: (name, parameters)."""
+    from xai_engine.analysis import pipeline
+    from xai_engine.explain import registry
+
+    chosen = [registry.create(name, **params) for name, params in methods]
+    return pipeline.analyze(radiograph, classifier(model, device, precision), chosen, target, seed, roi, run)
+
+
+def report(case: CaseReview, path: str | Path, page: str = "A4", *, run: Run) -> str:
+    """Write the PDF. Returns its path. Raises UsageError, OutputError."""
+    run.step(0.05, "writing the report")
+    from xai_engine.evidence import report as pdf
+
+    pdf.write(case, path, page)
+    run.step(1.0, "written")
+    return str(path)
+
+
+def write(case: CaseReview, folder: str | Path, report: bool = False, page: str = "A4", *, run: Run) -> str:
+    """Write the folder of results as `radiolucent analyze` does. Returns its path. Raises OutputError."""
+    from xai_engine.analysis import pipeline
+
+    run.step(0.05, "writing")
+    return str(pipeline.write(case, folder, report, page))

@@ -1,0 +1,168 @@
+"""The command line: `radiolucent [FILE…]` opens the window, `radiolucent VERB …` does one thing and ends.
+
+Light: a verb's module, and what it needs, is imported when the verb is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn
+
+from xai_engine import __version__
+from xai_engine.errors import Cancelled, RadiolucentError, UsageError
+
+
+class Verb(NamedTuple):
+    """Where a verb lives. Its functions: `arguments(parser)` and `run(args) -> int`."""
+
+    help: str
+    module: str
+    arguments: str = "add_arguments"
+    run: str = "run"
+
+
+VERBS = {
+    "analyze": Verb("predict, explain, measure; write the results", "xai_engine.commands.analyze"),
+    "export": Verb("write the picture exactly as the window shows it", "xai_engine.commands.export"),
+    "report": Verb("make the PDF of an earlier result anew", "xai_engine.commands.report"),
+    "methods": Verb("list the methods of explanation and their parameters", "xai_engine.commands.methods"),
+    "models": Verb("list, check or show the models", "xai_engine.commands.models"),
+    "train": Verb("train a model bundle", "xai_engine.train.command", "add_train_arguments", "train"),
+    "evaluate": Verb(
+        "measure a bundle on labelled images",
+        "xai_engine.train.command",
+        "add_evaluate_arguments",
+        "evaluate",
+    ),
+    "bench": Verb("measure speed and size", "xai_engine.bench.command"),
+    "selftest": Verb("check this installation", "xai_engine.commands.selftest"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors become a UsageError, so that they are one line like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code: 0 done, 2 usage, 3 input, 4 model, 5 cancelled, 1 anything
+    else."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        with _stoppable() if words and words[0] in VERBS else nullcontext():
+            return _run(words)
+    except SystemExit as end:  # argparse's --help and --version
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except KeyboardInterrupt:
+        return _say(Cancelled("cancelled; nothing half-done was left"), debug)
+    except BrokenPipeError:  # the reader of our output has gone, as in `radiolucent methods | head`
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        return 0
+    except RadiolucentError as error:
+        return _say(error, debug)
+    except MemoryError:
+        return _say(RadiolucentError("not enough memory; close other programs or use a smaller image"), debug)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "?"
+        text = f"unexpected {type(error).__name__} at {place}; run it with --debug and report what it prints"
+        return _say(RadiolucentError(text), debug)
+
+
+def complain(error: BaseException) -> None:
+    """One line on standard error."""
+    print(f"radiolucent: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+
+
+def _say(error: RadiolucentError, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    complain(error)
+    return error.exit_code
+
+
+def _run(words: list[str]) -> int:
+    name = words[0] if words else ""
+    if name in VERBS:
+        verb = VERBS[name]
+        module: Any = import_module(verb.module)
+        parser = Parser(
+            prog=f"radiolucent {name}",
+            description=module.__doc__ if verb.run == "run" else verb.help,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+        getattr(module, verb.arguments)(parser)
+        return int(getattr(module, verb.run)(parser.parse_args(words[1:])))
+    lines = "\n".join(f"  {key:10s} {verb.help}" for key, verb in VERBS.items())
+    parser = Parser(
+        prog="radiolucent",
+        usage="radiolucent [FILE…]\n       radiolucent VERB …",
+        description="Reads chest radiographs with a pneumonia classifier and shows why it says what it says.\n"
+        "Without a verb it opens the window. Research use, not a medical device.",
+        epilog=f"verbs (each has --help):\n{lines}\n\nexit codes: 0 done, 2 wrong usage, 3 input unreadable "
+        "or refused,\n4 model unusable, 5 cancelled, 1 anything else",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="images to open in the window")
+    parser.add_argument("--version", action="version", version=f"radiolucent {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    args = parser.parse_args(words)
+    for file in args.files:
+        if not os.path.exists(file):
+            if os.sep in file or "." in file:
+                raise UsageError(f"{file}: no such file")
+            raise UsageError(f"{file}: neither a verb nor a file; see `radiolucent --help`")
+    return _window(args.files)
+
+
+def _window(files: list[str]) -> int:
+    if (
+        sys.platform.startswith("linux")
+        and not os.environ.get("DISPLAY")
+        and not os.environ.get("WAYLAND_DISPLAY")
+        and not os.environ.get("QT_QPA_PLATFORM")
+    ):
+        raise RadiolucentError("there is no display for the window; use `radiolucent analyze IMAGE` instead")
+    try:
+        module: Any = import_module("app.main")
+    except ImportError as error:
+        raise RadiolucentError(
+            f"the window needs Qt, which does not load ({error}); pip install PySide6-Essentials, "
+            "or use `radiolucent analyze IMAGE`"
+        ) from error
+    return int(module.run(files))
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end a verb as Ctrl-C does: in order, with nothing half-written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,61 @@
+"""The progress line on standard error."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from xai_engine.runtime.run import Progress
+
+
+class Line:
+    """One line that is rewritten on a terminal, whole lines elsewhere.
+
+    `total` images; on a terminal `update` shows the work on the current one, elsewhere only `step` prints,
+    and only when there are several images.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self._terminal = sys.stderr.isatty()
+        self._width = 0
+
+    def update(self, progress: Progress) -> None:
+        if self._terminal:
+            left = f", {progress.remaining_s:.0f} s left" if progress.remaining_s else ""
+            self._rewrite(f"[{self.done + 1}/{self.total}] {progress.fraction:4.0%} {progress.message}{left}")
+
+    def note(self, text: str) -> None:
+        """Show what is going on, on a terminal only."""
+        if self._terminal:
+            self._rewrite(text)
+
+    def step(self, name: str, outcome: str) -> None:
+        """One more image is finished."""
+        self.done += 1
+        if self._terminal:
+            self._rewrite(f"[{self.done}/{self.total}] {name}: {outcome}")
+        elif self.total > 1:
+            print(f"[{self.done}/{self.total}] {name}: {outcome}", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Make room for another line."""
+        if self._terminal and self._width:
+            sys.stderr.write("\r" + " " * self._width + "\r")
+            sys.stderr.flush()
+            self._width = 0
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.clear()
+
+    def _rewrite(self, text: str) -> None:
+        text = text[:110]
+        sys.stderr.write("\r" + text.ljust(self._width))
+        sys.stderr.flush()
+        self._width = len(text)
