@@ -95,23 +95,27 @@ class Compositor:
         self, layers: Sequence[Layer], shape: tuple[int, int], line_width: int, draft: bool
     ) -> tuple[Picture, Picture]:
         """Premultiplied colours (rows, columns, 4; fourth channel 0) and transmittance (rows, columns) of all maps."""
+        import cv2
+
         key = tuple((layer.id, layer.style) for layer in layers), line_width, draft
         if self._stack is None or self._stack[0] != key:
-            colours, through = self._paint(layers[0], shape, line_width, draft)
+            if draft:
+                line_width = max(1, line_width // 2)
+            colours, through = self._paint(layers[0], line_width, draft)
             for layer in layers[1:]:
-                top, top_through = self._paint(layer, shape, line_width, draft)
+                top, top_through = self._paint(layer, line_width, draft)
                 colours = _lay(top, top_through, colours)
                 through = _times(through, top_through)
+            if draft:
+                size = shape[1], shape[0]
+                colours = _u8(cv2.resize(colours, size, interpolation=cv2.INTER_LINEAR))
+                through = _u8(cv2.resize(through, size, interpolation=cv2.INTER_LINEAR))
             self._stack = key, colours, through
         return self._stack[1], self._stack[2]
 
-    def _paint(
-        self, layer: Layer, shape: tuple[int, int], line_width: int, draft: bool
-    ) -> tuple[Picture, Picture]:
+    def _paint(self, layer: Layer, line_width: int, draft: bool) -> tuple[Picture, Picture]:
         import cv2
 
-        # Lines at half resolution would flicker between two widths, and cost little.
-        draft = draft and layer.style.mode == "fill"
         key = layer.explanation, layer.style, line_width, draft
         kept = self._painted.get(layer.id)
         if kept is not None and kept[0] == key:
@@ -119,8 +123,6 @@ class Compositor:
         rgba = colour.paint(
             self._values_of(layer, draft), layer.style, layer.explanation.full_scale, line_width=line_width
         )
-        if draft:
-            rgba = _u8(cv2.resize(rgba, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR))
         alpha = _u8(cv2.extractChannel(rgba, 3))
         colours = _u8(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
         cv2.insertChannel(np.zeros_like(alpha), colours, 3)

@@ -66,7 +66,7 @@ class RegionsPanel(QWidget):
         self.table.setFrameShape(QTableView.Shape.NoFrame)
         across, down = self.table.horizontalHeader(), self.table.verticalHeader()
         across.setMinimumSectionSize(64)
-        across.setDefaultSectionSize(74)
+        across.setDefaultSectionSize(70)
         across.setHighlightSections(False)
         down.setHighlightSections(False)
         down.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
