@@ -108,6 +108,7 @@ def facts(
     columns: int = 1,
     label: float = 27 * mm,
     mono: bool = False,
+    limit: int = CELL_LIMIT,
 ) -> Table:
     """Label and value pairs in `columns` columns, read down each row; pairs without a value are left out."""
     kept = [(name, text) for name, text in rows if text.strip()]
@@ -119,8 +120,8 @@ def facts(
         row: list[Any] = []
         for name, text in kept[start : start + columns]:
             row += [
-                paragraph(name, style("label"), label),
-                paragraph(text, value, each - label - 8, limit=CELL_LIMIT),
+                paragraph(name, style("label"), label, limit=60),
+                paragraph(text, value, each - label - 8, limit=limit),
             ]
         cells.append(row + [""] * (2 * columns - len(row)))
     if not cells:

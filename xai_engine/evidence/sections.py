@@ -70,7 +70,7 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
     point = p.operating_point
     above = p.probability >= p.threshold
     left = [
-        paragraph(p.label, style("big"), 62 * mm, limit=60),
+        paragraph(p.label[:1].upper() + p.label[1:], style("big"), 62 * mm, limit=60),
         paragraph(
             f"{fmt.probability(p.probability)} calibrated probability of pneumonia", style("value"), 62 * mm
         ),
@@ -79,7 +79,7 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
     ]
     sentences = [
         f"At or above the threshold of {fmt.probability(p.threshold)} (operating point “{point.name}”) "
-        f"the model calls pneumonia; this image lies {'above' if above else 'below'} it.",
+        f"the model calls pneumonia; this image {'reaches' if above else 'stays below'} it.",
         f"At this threshold: sensitivity {fmt.interval(point.sensitivity)}, "
         f"specificity {fmt.interval(point.specificity)}, measured on {point.population}.",
         f"Uncertainty ± {fmt.probability(p.uncertainty)}: standard deviation of the probability over small, "
@@ -96,7 +96,7 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
 
 
 def radiograph(case: CaseReview, page: Page, grey: Grey) -> list[Flowable]:
-    size = frame(case.radiograph, page.width, 116 * mm)
+    size = frame(case.radiograph, page.width, page.height - 127 * mm)
     picture = Picture(
         jpeg(shrink(grey, size)), size, case.radiograph, case.regions, names=True, scale_bar=True
     )
@@ -139,8 +139,8 @@ def _map(case: CaseReview, page: Page, grey: Grey, index: int, name: str) -> lis
         ("Effort", _effort(e.forwards, e.backwards, e.seconds)),
         ("Computed on", f"{e.device}, {e.precision}"),
     ]
-    rows += [(fmt.label(key), fmt.number(value)) for key, value in list(e.extra.items())[:8]]
-    for key, value in list(case.reliability.get(name, {}).items())[:6]:
+    rows += [(fmt.label(key), fmt.number(value)) for key, value in list(e.extra.items())[:4]]
+    for key, value in list(case.reliability.get(name, {}).items())[:4]:
         rows.append((f"Trust: {key.replace('_', ' ')}", fmt.parameter(value)))
     right = page.width - column
     body: list[Flowable] = [Heading(e.title or e.method, "subheading", f"map-{index}", level=1)]
@@ -155,7 +155,7 @@ def _map(case: CaseReview, page: Page, grey: Grey, index: int, name: str) -> lis
     facts_width = right - 1
     body.append(
         layout.side_by_side(
-            [picture, gap(4), bar], [facts(rows, facts_width, label=29 * mm)], (column, right)
+            [picture, gap(4), bar], [facts(rows, facts_width, label=29 * mm, limit=140)], (column, right)
         )
     )
     settings = "; ".join(f"{key.replace('_', ' ')} {fmt.parameter(value)}" for key, value in e.params.items())
