@@ -114,7 +114,7 @@ def test_main_job_without_what_the_frozen_folder_leaves_out(absent: str, tmp_pat
     code = BLOCK.format(blocked={absent}) + (
         "from xai_engine.cli import main\n"
         "from xai_engine.paths import resources_dir\n"
-        "sample = resources_dir() / 'samples' / 'synthetic-clear.dcm'\n"
+        "sample = resources_dir() / 'samples' / 'synthetic-normal.dcm'\n"
         "names = 'grad-cam'\n"
         "raise SystemExit(main(['analyze', str(sample), '--methods', names, '--out', sys.argv[1]]))"
     )
