@@ -1,0 +1,1 @@
+"""Panels beside the image; each is a view of a model that knows no Qt."""
