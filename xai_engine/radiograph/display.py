@@ -134,7 +134,7 @@ def full_window(r: Radiograph) -> Window:
 def auto_window(r: Radiograph) -> Window:
     """A window from robust ends: the 0.5 and 99.5 percentiles of what is not padding and not a flat border.
 
-    Collimated and burnt-out areas pile up at one end of the range; an end that holds more than two percent of the
+    Collimated and burnt-out areas pile up at one end of the range; an end that holds more than half a percent of the
     sample within half a percent of the range is left out, unless that would leave less than a third.
     """
     step = max(int(np.ceil(np.sqrt(r.pixels.size / _SAMPLE))), 1)
@@ -147,7 +147,7 @@ def auto_window(r: Radiograph) -> Window:
     near = (high - low) * 0.005
     keep = np.ones(sample.size, bool)
     for end in (sample <= low + near, sample >= high - near):
-        if np.count_nonzero(end) > 0.02 * sample.size:
+        if np.count_nonzero(end) > 0.005 * sample.size:
             keep &= ~end
     rest = sample[keep]
     if 3 * rest.size >= sample.size:

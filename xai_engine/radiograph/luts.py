@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
+from pydicom.valuerep import PersonName
 
 from xai_engine.radiograph.types import Voi, VoiFunction, VoiLut, Window
 
@@ -40,7 +41,7 @@ def values(item: Dataset, keyword: str) -> list[Any]:
         return []
     if value is None or value == "":
         return []
-    if isinstance(value, (str, bytes)):
+    if isinstance(value, (str, bytes, PersonName)):  # a PersonName iterates over its letters
         return [value]
     return list(value) if isinstance(value, Iterable) else [value]
 
