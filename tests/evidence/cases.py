@@ -141,6 +141,7 @@ def explanation(r: Radiograph, method: str = "integrated-gradients", **changes: 
     origin = ((r.rows - side * factor) / 2, (r.columns - side * factor) / 2)
     transform = GridTransform(*origin, factor, factor, (side, side), (r.rows, r.columns))
     y, x = np.mgrid[0:side, 0:side] / (side - 1)
+    y = y - 0.01 * (sum(map(ord, method)) % 7)  # no two methods alike
     blob = np.exp(-((x - 0.3) ** 2 + (y - 0.62) ** 2) / 0.012) - 0.6 * np.exp(
         -((x - 0.7) ** 2 + (y - 0.35) ** 2) / 0.008
     )
