@@ -1,8 +1,8 @@
 """Model bundles in MONAI's layout: found, verified, loaded. Weights are safetensors only; nothing here unpickles.
 
     <bundle>/configs/metadata.json    MONAI metadata plus the section "radiolucent"
-    <bundle>/configs/inference.json   network_def, lungs_def, preprocessing, calibration
-    <bundle>/models/model.safetensors, models/lungs.safetensors
+    <bundle>/configs/inference.json   network_def, lungs_def, gate_def, preprocessing, calibration, gate
+    <bundle>/models/model.safetensors, models/lungs.safetensors, models/gate.safetensors
     <bundle>/docs/README.md           the model card
     <bundle>/manifest.json            SHA-256 of everything in configs/ and models/
 """
@@ -92,6 +92,7 @@ def load(bundle: Path, policy: DevicePolicy | None = None) -> Classifier:
     from safetensors.torch import load_file
 
     from xai_engine.classifier.calibration import Platt
+    from xai_engine.classifier.gate import GateNetwork
     from xai_engine.classifier.lungs import LungFinder
     from xai_engine.classifier.network import build
     from xai_engine.classifier.predict import Classifier
@@ -107,9 +108,14 @@ def load(bundle: Path, policy: DevicePolicy | None = None) -> Classifier:
             lungs = build(config["lungs_def"])
             lungs.load_state_dict(load_file(bundle / "models" / "lungs.safetensors"))
             finder = LungFinder(lungs)
+        gate = None
+        if "gate_def" in config:
+            judge = build(config["gate_def"])
+            judge.load_state_dict(load_file(bundle / "models" / "gate.safetensors"))
+            gate = GateNetwork(judge)
         preprocessing = PreprocessSpec(**config["preprocessing"])
         calibration = Platt.from_json(config["calibration"])
     except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{bundle}: the weights do not fit the configuration ({reason}); install it again") from error
-    return Classifier(description, network, finder, preprocessing, calibration, config.get("gate", {}), policy)
+    return Classifier(description, network, finder, gate, preprocessing, calibration, config.get("gate", {}), policy)

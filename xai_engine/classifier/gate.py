@@ -1,15 +1,73 @@
-"""Is this an image the model may read? Sentences for the reader, never an exception."""
+"""Is this an image the model may read? Sentences for the reader, never an exception.
+
+Two witnesses: a small network that has seen frontal chests (turned and inverted, too) and other pictures, and the lung
+fields themselves (both there, of plausible size and balance).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import nn
 
+from xai_engine.classifier import preprocess
 from xai_engine.classifier.lungs import LungFields
 
 MIN_SIDE = 96  # pixels; below, no opacity that matters is resolved
+SIZE = 128  # side of the gate network's grid
+OUTPUTS = 6  # chest; 0, 1, 2, 3 quarter turns counter-clockwise; inverted
+_SPEC = preprocess.PreprocessSpec(size=SIZE, margin=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Impression:
+    """What the gate network sees: probability of a frontal chest, quarter turns (counter-clockwise) that it was turned
+    by with their probability, probability that it is inverted."""
+
+    chest: float
+    turns: int
+    turn_certainty: float
+    inverted: float
+
+
+def gate_input(grey: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """(128, 128) grey and validity -> network input."""
+    return preprocess.standardise(grey.astype(np.float32), valid, _SPEC)
+
+
+class GateNetwork:
+    """Runs the gate's network; holds no other state."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network.eval()
+
+    def look(
+        self, images: Sequence[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], float]]
+    ) -> list[Impression]:
+        """Impressions of images given as (upright grey, valid, pixel aspect)."""
+        device = next(self.network.parameters()).device
+        inputs = []
+        for grey, valid, aspect in images:
+            transform = preprocess.letterbox((grey.shape[0], grey.shape[1]), SIZE, aspect)
+            inputs.append(gate_input(*preprocess.sample(grey, valid, transform)))
+        out: list[Impression] = []
+        with torch.inference_mode():
+            for start in range(0, len(inputs), 32):
+                batch = torch.from_numpy(np.stack(inputs[start : start + 32])[:, None]).to(device)
+                z = self.network(batch).float().cpu()
+                turns = torch.softmax(z[:, 1:5], 1)
+                for k in range(len(z)):
+                    best = int(turns[k].argmax())
+                    out.append(
+                        Impression(
+                            float(torch.sigmoid(z[k, 0])), best, float(turns[k, best]), float(torch.sigmoid(z[k, 5]))
+                        )
+                    )
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +75,8 @@ class GateSpec:
     """Limits of a bundle's gate, chosen on its training images.
 
     smallest, largest: share of the image that both lungs together may take; balance: smaller lung over larger;
-    contrast: standard deviation of the grey values in [0, 1]; certainty: mean probability inside the lung mask.
+    contrast: standard deviation of the grey values in [0, 1]; certainty: mean probability inside the lung mask;
+    chest: least probability of a frontal chest; turned, inverted: probability from which the image is said to be so.
     """
 
     smallest: float = 0.06
@@ -25,10 +84,17 @@ class GateSpec:
     balance: float = 0.2
     contrast: float = 0.04
     certainty: float = 0.75
+    chest: float = 0.5
+    turned: float = 0.8
+    inverted: float = 0.8
 
 
 def judge(
-    grey: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], lungs: LungFields | None, spec: GateSpec
+    grey: npt.NDArray[np.float32],
+    valid: npt.NDArray[np.bool_],
+    lungs: LungFields | None,
+    spec: GateSpec,
+    impression: Impression | None = None,
 ) -> str:
     """"" when the image may be read, else one sentence that says why not."""
     rows, columns = grey.shape
@@ -36,6 +102,17 @@ def judge(
         return f"The image is too small to judge ({columns} × {rows} pixels)."
     if not valid.any() or float(grey[valid].std()) < spec.contrast:
         return "The image is blank or has almost no contrast."
+    if impression is not None:
+        if impression.chest < spec.chest:
+            return "This does not look like a frontal chest radiograph."
+        if impression.inverted > spec.inverted:
+            return "The image seems to be inverted (lungs bright); the classifier needs dark lungs."
+        if impression.turns and impression.turn_certainty > spec.turned:
+            return {
+                1: "The image seems to be turned by 90° to the left; turn it upright.",
+                2: "The image seems to be upside down; turn it upright.",
+                3: "The image seems to be turned by 90° to the right; turn it upright.",
+            }[impression.turns]
     if lungs is None:
         return ""
     if lungs.box is None:

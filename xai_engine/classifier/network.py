@@ -144,16 +144,20 @@ class EfficientNetLite0(nn.Module):
 
 
 class SmallNet(nn.Module):
-    """Four convolution stages and a linear head: for tests and quick experiments. Input sides of at least 16 pixels."""
+    """Four stages of strided convolutions and a linear head, for the gate, tests and quick experiments.
 
-    def __init__(self, in_channels: int = 1, num_classes: int = 1, width: int = 8) -> None:
+    width: channels of the first stage. pools: the head sees the features averaged on a pools x pools grid (1 = global).
+    Input sides of at least 16 pixels.
+    """
+
+    def __init__(self, in_channels: int = 1, num_classes: int = 1, width: int = 8, pools: int = 1) -> None:
         super().__init__()
         channels = (in_channels, width, 2 * width, 4 * width, 4 * width)
         self.stages = nn.Sequential(
             *(_ConvNormAct(a, b, 3, 2) for a, b in zip(channels[:-1], channels[1:], strict=True))
         )
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(channels[-1], num_classes)
+        self.pool = nn.AdaptiveAvgPool2d(pools)
+        self.fc = nn.Linear(channels[-1] * pools * pools, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(torch.flatten(self.pool(self.stages(x)), 1))

@@ -16,7 +16,7 @@ from torch import nn
 
 from xai_engine.classifier import gate, preprocess
 from xai_engine.classifier.calibration import Platt
-from xai_engine.classifier.gate import GateSpec
+from xai_engine.classifier.gate import GateNetwork, GateSpec, Impression
 from xai_engine.classifier.lungs import LungFields, LungFinder
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.classifier.types import ModelInfo, ModelInput, Prediction
@@ -65,6 +65,7 @@ class Classifier:
         info: ModelInfo,
         network: nn.Module,
         finder: LungFinder | None,
+        gate_network: GateNetwork | None,
         preprocessing: PreprocessSpec,
         calibration: Platt,
         gate_limits: Mapping[str, float],
@@ -79,7 +80,10 @@ class Classifier:
         self.network.requires_grad_(False)
         if finder is not None:
             finder.network.to(self.device).requires_grad_(False)
+        if gate_network is not None:
+            gate_network.network.to(self.device).requires_grad_(False)
         self.finder = finder
+        self.gate_network = gate_network
         self.preprocessing = preprocessing
         self.calibration = calibration
         self.gate = GateSpec(**gate_limits)
@@ -101,9 +105,12 @@ class Classifier:
         missing = {r.sha256: r for r in radiographs if r.sha256 not in self._prepared}
         greys = [(*preprocess.upright_grey(r), preprocess.pixel_aspect(r)) for r in missing.values()]
         fields: Sequence[LungFields | None] = self.finder.find(greys) if self.finder else [None] * len(greys)
+        looks: Sequence[Impression | None] = [None] * len(greys)
+        if self.gate_network:
+            looks = self.gate_network.look(greys)
         fresh: dict[str, Prepared] = {}
-        for (sha, _), (grey, valid, aspect), lungs in zip(missing.items(), greys, fields, strict=True):
-            fresh[sha] = self._prepare(sha, grey, valid, aspect, lungs)
+        for sha, (grey, valid, aspect), lungs, look in zip(missing, greys, fields, looks, strict=True):
+            fresh[sha] = self._prepare(sha, grey, valid, aspect, lungs, look)
         out = [fresh[r.sha256] if r.sha256 in fresh else self._prepared[r.sha256] for r in radiographs]
         for sha, item in fresh.items():
             self._prepared[sha] = item
@@ -118,8 +125,9 @@ class Classifier:
         valid: npt.NDArray[np.bool_],
         aspect: float,
         lungs: LungFields | None,
+        look: Impression | None,
     ) -> Prepared:
-        refusal = gate.judge(grey, valid, lungs, self.gate)
+        refusal = gate.judge(grey, valid, lungs, self.gate, look)
         shape = (grey.shape[0], grey.shape[1])
         if lungs is not None and lungs.box is not None and not refusal:
             spec = self.preprocessing

@@ -19,7 +19,7 @@ CONFIGS = Path(__file__).parent / "configs"
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="JSON file, or the name of a shipped one: lungs, pneumonia-cxr")
+    parser.add_argument("config", help="JSON file, or the name of a shipped one: lungs, gate, pneumonia-cxr")
     parser.add_argument("--data", type=Path, help="folder that manifests are relative to (default: RADIOLUCENT_DATA or ../shared/data)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="checkpoints, logs and caches (default: runs)")
     parser.add_argument("--out", type=Path, help="bundle folder to write (default: RUNS/NAME/bundle)")
@@ -44,26 +44,28 @@ def train(args: argparse.Namespace) -> int:
     root = data_root(args.data)
     out = args.runs / str(config.get("name", config["kind"]))
     run = Run(int(config.get("seed", 0)), report=_Ticker())
-    if config["kind"] == "lungs":
-        from xai_engine.train import lungs
+    if config["kind"] in ("lungs", "gate"):
+        from xai_engine.train import gate, lungs
 
-        result = lungs.train(config, root, out, run)
+        result = (lungs if config["kind"] == "lungs" else gate).train(config, root, out, run)
         print(json.dumps(result))
         return 0
     if config["kind"] != "classifier":
-        raise UsageError(f"{args.config}: kind is {config['kind']!r}; use lungs or classifier")
+        raise UsageError(f"{args.config}: kind is {config['kind']!r}; use lungs, gate or classifier")
     from xai_engine.train import checkpoint, classifier, finish
 
-    lung_weights = Path(config["lungs"])
-    config["lungs"] = str(lung_weights if lung_weights.is_file() else args.runs / "lungs" / "lungs.safetensors")
-    if not Path(config["lungs"]).is_file():
-        raise UsageError(f"{config['lungs']}: no lung model yet; run `radiolucent train lungs` first")
+    for name in ("lungs", "gate"):  # what the classifier's bundle is built on
+        weights = args.runs / name / f"{name}.safetensors"
+        if not weights.is_file():
+            raise UsageError(f"{weights}: not trained yet; run `radiolucent train {name} --runs {args.runs}` first")
+        config[name] = str(weights)
     trained = classifier.train(config, root, out, run)
     checkpoint.export(out / "model.safetensors", trained.network)
     folder = args.out or out / "bundle"
     history = {"images": counts(list(trained.crops.samples)), "torch": torch.__version__}
-    config["lungs"] = "lungs"  # what is recorded must not hold this machine's paths
-    result = finish.make_bundle(trained, config, folder, root, history, run)
+    gate_weights = Path(config["gate"])
+    config["lungs"], config["gate"] = "lungs", "gate"  # what is recorded must not hold this machine's paths
+    result = finish.make_bundle(trained, gate_weights, config, folder, history, run)
     finish.save_evaluation(result, out / "evaluation")
     print(f"{folder}")
     return 0

@@ -44,6 +44,8 @@ class BundleContent:
     map_scales: Mapping[str, float] = field(default_factory=dict)
     lungs_def: Mapping[str, Any] | None = None
     lungs: nn.Module | None = None
+    gate_def: Mapping[str, Any] | None = None
+    gate_network: nn.Module | None = None
     gate: GateSpec = field(default_factory=GateSpec)
     card: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +66,9 @@ def write_bundle(content: BundleContent, folder: Path) -> str:
         if content.lungs is not None and content.lungs_def is not None:
             _weights(content.lungs, building / "models" / "lungs.safetensors")
             inference["lungs_def"] = dict(content.lungs_def)
+        if content.gate_network is not None and content.gate_def is not None:
+            _weights(content.gate_network, building / "models" / "gate.safetensors")
+            inference["gate_def"] = dict(content.gate_def)
         _json(building / "configs" / "inference.json", inference)
         _json(building / "configs" / "metadata.json", _metadata(content))
         (building / "docs" / "README.md").write_text(content.card or f"# {content.title}\n", encoding="utf-8")

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from xai_engine.classifier import bundle
 from xai_engine.classifier.calibration import fit_platt
 from xai_engine.classifier.gate import GateSpec
+from xai_engine.classifier.network import build
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.classifier.types import OperatingPoint
 from xai_engine.runtime.run import Run
-from xai_engine.train import card, evaluate, lungs, metrics
+from xai_engine.train import card, checkpoint, evaluate, gate, lungs, metrics
 from xai_engine.train.classifier import Trained
 from xai_engine.train.export import BundleContent, write_bundle
 from xai_engine.train.manifest import Sample
@@ -27,7 +28,12 @@ LAYERS = tuple(f"stages.{i}" for i in range(7)) + ("head",)
 
 
 def make_bundle(
-    trained: Trained, config: Mapping[str, Any], folder: Path, root: Path, history: Mapping[str, Any], run: Run
+    trained: Trained,
+    gate_weights: Path,
+    config: Mapping[str, Any],
+    folder: Path,
+    history: Mapping[str, Any],
+    run: Run,
 ) -> dict[str, Any]:
     """Write the bundle, measure it on the test split through the ordinary prediction path, write its card.
 
@@ -40,6 +46,8 @@ def make_bundle(
     logits = trained.logits[validation]
     calibration = fit_platt(logits, labels, weights)
     points = operating_points([samples[i] for i in validation], labels, calibration(logits), weights)
+    gate_network = build(gate.NETWORK)
+    checkpoint.load_weights(gate_weights, gate_network)
     content = BundleContent(
         name=config["name"],
         version=config["version"],
@@ -58,7 +66,9 @@ def make_bundle(
         training_data=card.TRAINING_DATA,
         lungs_def=lungs.NETWORK,
         lungs=trained.finder.network,
-        gate=GateSpec(**config.get("gate", {})),
+        gate_def=gate.NETWORK,
+        gate_network=gate_network,
+        gate=GateSpec(**config.get("gate_limits", {})),
         provenance={"config": dict(config), **history},
     )
     write_bundle(content, folder)
