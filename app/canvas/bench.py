@@ -44,7 +44,12 @@ def measure_drag(size: int = 3000, overlays: int = 3, frames: int = 200) -> dict
             case.add_layer(_map(number, size))
         application.processEvents()
         canvas.actual_size()
-        result: dict[str, Any] = {"size": size, "overlays": overlays, "frames": frames, "viewport": list(VIEWPORT)}
+        result: dict[str, Any] = {
+            "size": size,
+            "overlays": overlays,
+            "frames": frames,
+            "viewport": list(VIEWPORT),
+        }
         result["window"] = _drag(canvas, frames, Qt.MouseButton.LeftButton)
         canvas.fit()
         result["window_fitted"] = _drag(canvas, frames, Qt.MouseButton.LeftButton)
@@ -64,7 +69,9 @@ def measure_drag(size: int = 3000, overlays: int = 3, frames: int = 200) -> dict
 def _image(size: int) -> Radiograph:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
-    pixels = 30000 + 20000 * np.sin(7 * x) * np.cos(5 * y) + rng.normal(0, 500, (size, size)).astype(np.float32)
+    pixels = (
+        30000 + 20000 * np.sin(7 * x) * np.cos(5 * y) + rng.normal(0, 500, (size, size)).astype(np.float32)
+    )
     return Radiograph(
         path=Path("bench.dcm"),
         sha256="",

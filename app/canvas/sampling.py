@@ -66,14 +66,15 @@ class ImageSampler:
         import cv2
 
         if self._whole is None or self._whole[0] != (rows, columns):
-            level = self._level(rows / self._pixels.shape[0])
+            # Halves lie on a raster of their own, so the last step does most of the averaging.
+            level = self._level(rows / self._pixels.shape[0], 8)
             self._whole = (rows, columns), cv2.resize(level, (columns, rows), interpolation=cv2.INTER_AREA)
         return self._whole[1]
 
     def _interpolated(self, box: Box, rows: int, columns: int, scale: float) -> npt.NDArray:
         import cv2
 
-        level = self._level(scale)
+        level = self._level(scale, 2)
         top, left, bottom, right = box
         step_row, step_column = level.shape[0] / rows, level.shape[1] / columns
         # cv2 takes sides below 32768: hand it only what is looked at, with a pixel to spare for interpolation.
@@ -92,12 +93,12 @@ class ImageSampler:
             borderMode=cv2.BORDER_REPLICATE,
         )
 
-    def _level(self, scale: float) -> npt.NDArray:
-        """The image halved (area mean) as often as leaves it at least as large as `scale` asks for."""
+    def _level(self, scale: float, spare: int) -> npt.NDArray:
+        """The image halved (area mean) as often as leaves it more than `spare` / 2 times as large as `scale` asks for."""
         import cv2
 
         level, number = self._pixels, 0
-        while scale <= 0.5 and min(level.shape) >= 2:
+        while scale * spare <= 1 and min(level.shape) >= 2:
             if number == len(self._levels):
                 size = (level.shape[1] + 1) // 2, (level.shape[0] + 1) // 2
                 source = level if level.dtype in _DIRECT else level.astype(np.float32)
