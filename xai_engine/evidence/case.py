@@ -76,14 +76,16 @@ def read_map(model: ModelInfo, method: str) -> str:
     from xai_engine.explain import registry
 
     about = next((d for d in registry.describe() if d.name == method), None)
-    if about is None or about.signed:
-        sign = "Positive values speak for the target, negative ones against it."
-    else:
+    reading = about.reading.strip() if about else ""
+    if about is not None and not about.signed:
         sign = "Values are magnitudes: none speaks against the target."
+    else:  # most methods say it in words of their own
+        sign = (
+            "" if "ositive" in reading else "Positive values speak for the target, negative ones against it."
+        )
     if method in model.map_scales:
         scale = f"The colour scale is fixed for {model.name} {model.version}: the same in every patient."
     else:
         scale = "The colour scale is absolute, not fitted to this image."
-    reading = about.reading.strip() if about else ""
     parts = (reading, sign, scale, "A map shows what moved the score, not where disease is.")
     return " ".join(part if part.endswith((".", "?", "!")) else part + "." for part in parts if part)

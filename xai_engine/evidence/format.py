@@ -115,7 +115,7 @@ def voi(value: Voi, key: str = "") -> str:
     )
     if origin is None:
         origin = f"no. {int(key) + 1} of the file" if key.isdecimal() else ""
-    label = f"“{value.label}”" if value.label else ""
+    label = f"“{value.label}”" if value.label and key not in ("full", "auto", "manual") else ""
     return ", ".join(part for part in (text, label, origin) if part)
 
 

@@ -71,7 +71,7 @@ def style(name: str) -> ParagraphStyle:
         },
         "subheading": {"fontName": BOLD, "fontSize": 9, "leading": 12, "spaceAfter": 3, "keepWithNext": 1},
         "small": {"fontSize": 7, "leading": 9.6, "textColor": SOFT},
-        "note": {"fontSize": 7.5, "leading": 10.5},
+        "note": {"fontSize": 7.5, "leading": 10.5, "spaceAfter": 2},
         "label": {"fontSize": 7, "leading": 10.5, "textColor": SOFT},
         "value": {"fontSize": 8, "leading": 10.5},
         "mono": {"fontName": MONO, "fontSize": 7.2, "leading": 10},

@@ -38,7 +38,7 @@ def study(case: CaseReview, page: Page) -> list[Flowable]:
         ("Device", device),
         (
             "Image",
-            f"{r.columns} × {r.rows} pixels (columns × rows), {r.bits_stored} bit, "
+            f"{r.columns} × {r.rows} pixels (columns × rows), {r.bits_stored}\u00a0bit, "
             f"{r.source_photometric or r.photometric}",
         ),
         ("File", f"{r.file_format}, {r.transfer_syntax}" if r.transfer_syntax else r.file_format),
@@ -122,7 +122,7 @@ def maps(case: CaseReview, page: Page, grey: Grey) -> list[Flowable]:
 def _map(case: CaseReview, page: Page, grey: Grey, index: int, name: str) -> list[Flowable]:
     e, layer = case.explanations[index], case.style(name)
     column = 0.5 * page.width
-    size = frame(case.radiograph, column - 6 * mm, 78 * mm)
+    size = frame(case.radiograph, column - 6 * mm, 0.325 * page.height)
     values = e.in_source()
     picture = Picture(
         jpeg(overlay(grey, values, layer, e.full_scale, size)), size, case.radiograph, case.regions
@@ -152,20 +152,22 @@ def _map(case: CaseReview, page: Page, grey: Grey, index: int, name: str) -> lis
     if warnings:
         texts = [paragraph(text, style("alert"), page.width - 16, limit=600) for text in warnings]
         body += [layout.box(texts, page.width, alert=True), gap(4)]
-    facts_width = right - 1
-    body.append(
-        layout.side_by_side(
-            [picture, gap(4), bar], [facts(rows, facts_width, label=29 * mm, limit=140)], (column, right)
-        )
-    )
     settings = "; ".join(f"{key.replace('_', ' ')} {fmt.parameter(value)}" for key, value in e.params.items())
-    reading = read_map(case.prediction.model, e.method)
-    after: list[Flowable] = [
-        paragraph(f"Parameters: {settings or 'none'}.", style("note"), page.width, limit=3000),
-        paragraph(f"How to read it: {reading}", style("small"), page.width, limit=1500),
-        gap(12),
+    table = facts(rows, right - 1, label=29 * mm, limit=140)
+    words = [
+        (f"Parameters: {settings or 'none'}.", "note", 3000),
+        (f"How to read it: {read_map(case.prediction.model, e.method)}", "small", 1500),
     ]
-    return [KeepTogether([*body, gap(4), *after])]
+
+    def prose(room: float) -> list[Flowable]:
+        return [paragraph(text, style(kind), room, limit=limit) for text, kind, limit in words]
+
+    beside: list[Flowable] = [table, gap(6), *prose(right)]
+    below: list[Flowable] = []
+    if sum(item.wrap(right, 1e5)[1] for item in beside) > 0.8 * page.height:  # a table row cannot be split
+        beside, below = [table], [gap(4), *prose(page.width)]
+    body.append(layout.side_by_side([picture, gap(4), bar], beside, (column, right)))
+    return [KeepTogether([*body, *below, gap(14)])]
 
 
 def _shown(opacity: float, threshold: float, mode: str, sign: str) -> str:
