@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,11 @@ def test_somebody_elses_folder_is_not_replaced(tmp_path: Path) -> None:
 def test_wrong_kind_of_target(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
+
+    def use(manager: Callable[[Path], AbstractContextManager[Path]], target: Path) -> None:
+        with manager(target):
+            pass
+
     for manager, target in (
         (atomic.folder, tmp_path / "file"),
         (atomic.file, tmp_path / "folder"),
@@ -117,8 +123,8 @@ def test_wrong_kind_of_target(tmp_path: Path) -> None:
         (atomic.file, tmp_path / "file" / "below"),
         (atomic.file, tmp_path / ("x" * 300)),
     ):
-        with pytest.raises(OutputError) as caught, manager(target):
-            pass
+        with pytest.raises(OutputError) as caught:
+            use(manager, target)
         assert "\n" not in str(caught.value)
         assert "choose" in str(caught.value)
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]

@@ -1,0 +1,136 @@
+"""An earlier result as a case again, from its folder, the image and the model card: nothing is computed anew but the
+statistics of regions. What the folder says must belong to the very image and model that are here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xai_engine.errors import ModelError, RadiolucentError, UsageError
+from xai_engine.evidence import record
+from xai_engine.evidence.case import CaseReview
+
+
+def recall(
+    folder: Path | str, image: Path | str | None = None, model: Path | str | None = None
+) -> CaseReview:
+    """The case that `folder` holds.
+
+    image, model: where they are now; as recorded when None. The maps lie in source geometry.
+    Raises UsageError (no result there, or of another image), UnreadableImage, ModelError (another model).
+    """
+    from xai_engine.analysis import pipeline
+    from xai_engine.classifier import bundle
+    from xai_engine.radiograph import display
+    from xai_engine.radiograph.colour import LayerStyle
+    from xai_engine.radiograph.read import read
+    from xai_engine.radiograph.regions import Region
+
+    saved = record.load(folder)
+    data = saved.data
+    where = saved.folder / record.FILE_NAME
+    radiograph = read(image or data["image"]["path"])
+    if radiograph.sha256 != data["image"]["sha256"]:
+        raise UsageError(f"{radiograph.path}: is not the image that {where} is about; name it with --image")
+    info = bundle.info(bundle.find(model or data["model"]["name"]))
+    if info.sha256 != data["model"]["sha256"]:
+        raise ModelError(f"{info.name}: is not the model that {where} was made with; name it with --model")
+    try:
+        explanations = tuple(
+            _explanation(entry, saved.map(index), data) for index, entry in enumerate(data["explanations"])
+        )
+        voi = data["image"]["voi"]
+        key = "default" if voi["preset"] == "manual" else voi["preset"]
+        case = CaseReview(
+            radiograph=radiograph,
+            voi=display.select(radiograph, key),
+            prediction=_prediction(data["prediction"], info, data["environment"]),
+            explanations=explanations,
+            styles={},
+            regions=tuple(
+                Region(roi["kind"], np.asarray(roi["points"], float), roi["name"], roi["id"])
+                for roi in data["rois"]
+            ),
+            statistics={},
+            environment=data["environment"],
+            created=data["created"],
+            voi_key=key,
+            invert=voi["inverted"],
+            reader=data["reader"]["name"],
+            impression=data["reader"]["impression"],
+            seed=data["seed"],
+        )
+        names = case.names()
+        styles = {n: LayerStyle(**e["style"]) for n, e in zip(names, data["explanations"], strict=True)}
+        trust = {
+            n: e["reliability"] for n, e in zip(names, data["explanations"], strict=True) if e["reliability"]
+        }
+        statistics = pipeline.measure(radiograph, case.regions, dict(zip(names, explanations, strict=True)))
+    except RadiolucentError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{where}: is incomplete or was changed; analyse the image again") from error
+    from dataclasses import replace
+
+    return replace(case, styles=styles, reliability=trust, statistics=statistics)
+
+
+def _prediction(saved: dict[str, Any], info: Any, environment: dict[str, Any]) -> Any:
+    from xai_engine.classifier.types import OperatingPoint, Prediction
+
+    point = saved["operating_point"]
+    return Prediction(
+        label=saved["label"] or "",
+        probability=float(saved["probability"] or 0.0),  # null where the image was refused; then not shown
+        logit=float(saved["logit"] or 0.0),
+        threshold=float(saved["threshold"]),
+        uncertainty=float(saved["uncertainty"] or 0.0),
+        operating_point=OperatingPoint(
+            point["name"],
+            float(point["threshold"]),
+            tuple(point["sensitivity"]),
+            tuple(point["specificity"]),
+            point["population"],
+        ),
+        readable=bool(saved["readable"]),
+        refusal=saved["refusal"] or "",
+        model=info,
+        device=environment["device"],
+        precision=environment["precision"],
+        seconds=float(saved["seconds"]),
+    )
+
+
+def _explanation(saved: dict[str, Any], values: Any, data: Any) -> Any:
+    from xai_engine.explain import registry
+    from xai_engine.explain.types import Explanation
+    from xai_engine.radiograph.geometry import GridTransform
+
+    shape = (int(values.shape[0]), int(values.shape[1]))
+    titles = {d.name: d.title for d in registry.describe()}
+    return Explanation(
+        method=saved["method"],
+        title=titles.get(saved["method"], saved["method"]),
+        values=values,
+        transform=GridTransform(0.0, 0.0, 1.0, 1.0, shape, shape),
+        target=saved["target"],
+        unit=saved["unit"],
+        full_scale=float(saved["full_scale"]),
+        params=saved["params"],
+        seed=saved["seed"],
+        seconds=saved["seconds"],
+        forwards=saved["forwards"],
+        backwards=saved["backwards"],
+        partial=saved["partial"],
+        completeness_error=saved["completeness_error"],
+        converged=saved["converged"],
+        image_sha256=data["image"]["sha256"],
+        model_sha256=data["model"]["sha256"],
+        engine_version=data["engine_version"],
+        device=saved["device"],
+        precision=saved["precision"],
+        notes=tuple(saved["notes"]),
+        extra=saved["extra"],
+    )
