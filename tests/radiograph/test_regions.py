@@ -159,9 +159,12 @@ def test_flips_and_quarter_turns_of_the_view(points: list[tuple[float, float]], 
     )  # no centre on an edge
     here = regions.mask(Region(kind, shape), (size, size))
     turned = np.stack([shape[:, 1], size - shape[:, 0]], axis=1)
-    assert np.array_equal(regions.mask(Region(kind, turned), (size, size)), np.rot90(here, -1))
     flipped = np.stack([shape[:, 0], size - shape[:, 1]], axis=1)
-    assert np.array_equal(regions.mask(Region(kind, flipped), (size, size)), here[:, ::-1])
+    for points_there, back in ((turned, lambda m: np.rot90(m, 1)), (flipped, lambda m: m[:, ::-1])):
+        there = back(regions.mask(Region(kind, points_there), (size, size)))
+        outline = regions.outline(Region(kind, shape), 720)
+        for r, c in np.argwhere(there != here):  # only rounding, where an outline runs through a centre
+            assert distance_to_outline(outline, r + 0.5, c + 0.5) < 1e-3
 
 
 @pytest.mark.parametrize("kind", ["rectangle", "ellipse", "polygon"])

@@ -1,10 +1,10 @@
 """A synthetic frontal chest radiograph: seeded, with known lungs, lesion and markers. It shows no person.
 
-The picture is a simplified projection. Thicknesses of soft tissue, air, blood and bone along parallel rays
-are added up as attenuation (mu x thickness), turned into intensity, blurred by the detector, given scatter
-and quantum noise, and turned back by logarithm and a tone curve as a CR or DX system does before
-presentation (Vano et al. and Samei et al. describe the steps; IEC 62220-1 the noise). Geometry is drawn
-from the seed within adult limits. It is made to look right and to carry planted truth, not for dosimetry.
+The picture is a simplified projection. Thicknesses of soft tissue, air, blood and bone along parallel rays are
+added up as attenuation (mu x thickness), turned into intensity, given scatter, detector blur and quantum noise, and
+turned back by logarithm, detail enhancement and a tone curve, as a CR or DX system does before presentation.
+Geometry and exposure are drawn from the seed within adult limits. It is made to look right and to carry planted
+truth, not for dosimetry.
 
     phantom = make(7)                                              # normal
     phantom = make(7, consolidation=Consolidation("right lower"))  # the same patient with a lobar pneumonia
@@ -38,9 +38,8 @@ ZONES: tuple[str, ...] = get_args(Zone)
 BITS = 12
 HEIGHT_MM = 350.0
 
-_SOFT = (
-    0.190  # attenuation per cm of soft tissue at the mean energy of a 120 kV beam (NIST XCOM, about 60 keV)
-)
+# attenuation of soft tissue per cm at about 75 keV (water: 0.206 at 60 keV, 0.184 at 80 keV; NIST XCOM)
+_SOFT = 0.19
 _LUNG = 0.25  # density of aerated lung against water
 _CENTRES: dict[str, tuple[float, float]] = {
     "right upper": (-72.0, -96.0),
@@ -123,10 +122,10 @@ def make(
         tilt=float(draw.normal(0.0, 0.012)),
         shift=(float(draw.normal(0, 5)), float(draw.normal(17, 8))),
     )
-    attenuation, lungs, lesion = _attenuation(frame, build, seed, consolidation)
+    attenuation, added, lungs, lesion = _attenuation(frame, build, seed, consolidation)
     lead = _letter(frame, side, seed)
     burned = _burned(frame, text)
-    values = _expose(frame, attenuation, lungs, seed, brightness, contrast, noise)
+    values = _expose(frame, attenuation, added, lungs, seed, brightness, contrast, noise)
     if collimated:
         edge = max(2, round(11.0 / spacing))
         shade = np.zeros((rows, columns), np.float32)
@@ -143,7 +142,9 @@ def make(
 
 def _attenuation(
     frame: Frame, build: phantom_chest.Build, seed: int, consolidation: Consolidation | None
-) -> tuple[Map, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+) -> tuple[Map, Map, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Attenuation, how much of it the lesion adds, the lungs' mask and the lesion's."""
+
     def rng(stream: int) -> np.random.Generator:
         return np.random.default_rng([seed, stream])
 
@@ -176,7 +177,7 @@ def _attenuation(
     for stream, sign, mask in ((5, -1.0, right), (6, 1.0, left)):
         inside = frame.blur(frame.dome(mask, 9.0), 1.0)
         blood += 2.0 * phantom_chest.vessels(frame, rng(stream), sign) * inside
-    texture = frame.noise(rng(7), 7.0, 4) * 0.5 + frame.noise(rng(8), 60.0, 2)
+    texture = frame.noise(rng(7), 8.0, 5) * 0.9 + frame.noise(rng(8), 60.0, 2)
     air *= 1.0 + 0.022 * texture
 
     lesion = np.zeros(frame.shape, np.bool_)
@@ -186,7 +187,9 @@ def _attenuation(
             frame, consolidation, right if "right" in consolidation.zone else left, rng(9)
         )
         lesion &= lungs
-    soft = thick - (1.0 - _LUNG) * air * (1.0 - filled) + blood * (1.0 - 0.8 * filled) * (1.0 - 0.8 * solid)
+    blood *= 1.0 - 0.8 * solid
+    added = ((1.0 - _LUNG) * air - 0.8 * blood) * filled  # vessels vanish in what surrounds them
+    soft = thick - (1.0 - _LUNG) * air + blood + added
     soft -= phantom_chest.airways(frame, rng(10))
     gas = rng(11)
     bubble = ((x - gas.normal(66, 8)) / gas.uniform(20, 32)) ** 2 + (
@@ -200,7 +203,7 @@ def _attenuation(
     bones += phantom_bones.ribs(frame, rng(14), build.half_width)
     bones += phantom_bones.girdle(frame, rng(15), build.half_width)
     total += frame.blur(bones, 0.5) * (thick > 0.5)
-    return np.asarray(total, np.float32), lungs, lesion
+    return np.asarray(total, np.float32), np.asarray(_SOFT * added, np.float32), lungs, lesion
 
 
 def _consolidate(
@@ -222,42 +225,46 @@ def _consolidate(
     mask = share > 1.0 / 3.0
     bronchi = phantom_chest.tree(rng, 1.0 if "left" in lesion.zone else -1.0, 7, (2.8, 3.8), 1.3, 0.5)
     open_ = np.clip(3.0 * phantom_chest.draw_tree(frame, bronchi), 0, 1)
-    share = share * lesion.density * (1.0 - 0.3 * open_)
+    share = share * lesion.density * (1.0 - 0.22 * open_)
     return np.asarray(frame.blur(np.asarray(share, np.float32), 1.0), np.float32), np.asarray(mask)
 
 
 def _expose(
     frame: Frame,
     attenuation: Map,
+    added: Map,
     lungs: npt.NDArray[np.bool_],
     seed: int,
     brightness: float,
     contrast: float,
     noise: float,
 ) -> Map:
-    """Attenuation to presentation values in 0 … 1: scatter, detector blur, quantum noise, logarithm, tone
-    curve.
-    """
+    """Attenuation to presentation values in 0 … 1. added: the part of it that the lesion adds."""
     rng = np.random.default_rng([seed, 20])
-    primary = np.exp(-attenuation)
-    # scatter comes from the patient, not from the open beam beside it
-    source = np.minimum(primary * (1.0 - np.exp(-1.5 * attenuation)), 0.25).astype(np.float32)
-    scatter = 0.30 * frame.blur(source, 32.0) * rng.uniform(0.7, 1.3)
-    heel = 1.0 + 0.10 * np.linspace(-1, 1, frame.rows, dtype=np.float32)[:, None] * float(rng.normal(0, 0.6))
-    intensity = (primary + scatter) * heel
-    intensity = frame.blur(np.asarray(intensity, np.float32), 0.12)
+    amount = 0.30 * float(rng.uniform(0.7, 1.3))
+    heel = 1.0 + 0.06 * float(rng.normal()) * np.linspace(-1, 1, frame.rows, dtype=np.float32)[:, None]
+
+    def detected(x: Map) -> Map:
+        primary = np.exp(-x)
+        # scatter comes from the patient, not from the open beam beside it
+        source = np.minimum(primary * (1.0 - np.exp(-1.5 * x)), 0.25).astype(np.float32)
+        return frame.blur(np.asarray((primary + amount * frame.blur(source, 32.0)) * heel, np.float32), 0.12)
+
+    intensity = detected(attenuation)
+    # automatic exposure, as a CR reader does: the lungs come to lie at one brightness. It is taken from the healthy
+    # lungs, so that a lesion changes nothing outside itself but its scatter
+    healthy = detected(attenuation - added) if added.any() else intensity
+    middle = float(-np.log(np.median(healthy[lungs]))) if lungs.any() else 2.0
     grain = np.random.default_rng([seed, 21]).standard_normal(frame.shape, dtype=np.float32)
     grain = np.asarray(cv2.GaussianBlur(grain, (0, 0), 0.6), np.float32)
     photons = 2.2e5 * (frame.spacing / 0.31) ** 2  # per pixel without a patient
     intensity += grain / float(grain.std()) * np.sqrt(intensity / photons) * noise
     signal = -np.log(np.maximum(intensity, 1e-5))
-    middle = float(np.median(signal[lungs])) if lungs.any() else 2.0
     # detail processing of CR and DX systems: fine structures raised against broad ones, inside the body
     fine = signal - frame.blur(signal, 6.0)
     signal += 0.22 * np.tanh(fine / 0.22) * np.clip(signal / middle, 0, 1)
 
-    # automatic exposure, as a CR reader does: the lungs come to lie at one brightness; thinner parts are
-    # held back less
+    # tone curve: a logistic, with a longer toe for thin parts
     target = 0.54 + float(rng.normal(0, 0.035)) + brightness
     slope = 1.6 * float(rng.normal(1.0, 0.06)) * contrast
 

@@ -62,7 +62,9 @@ def rib_lines(rng: np.random.Generator, half_width: float) -> list[tuple[Points,
 
     A rib is an inclined ring: theta runs from the spine (0) over the side (90 degrees) to the front.
     """
-    reach = np.array([0.50, 0.69, 0.82, 0.905, 0.96, 0.995, 1.015, 1.02, 1.01, 0.98, 0.92]) * half_width
+    reach = (
+        np.array([0.50, 0.69, 0.82, 0.905, 0.96, 0.995, 1.015, 1.02, 1.01, 0.98, 0.92]) * 0.975 * half_width
+    )
     lines = []
     y = -150.0
     for number in range(11):
@@ -88,7 +90,7 @@ def ribs(frame: Frame, rng: np.random.Generator, half_width: float) -> Map:
     right = [(mirror(p), mirror(a)) for p, a in rib_lines(rng, half_width)]
     for side in (left, right):
         for number, (posterior, anterior) in enumerate(side):
-            fade = 1.0 if number < 9 else 0.75
+            fade = 1.0 if number < 8 else (0.8, 0.45, 0.25)[number - 8]
             n = len(posterior)
             width = np.linspace(8.2, 10.8, n) * (1.12 if number < 2 else 1.0)
             at = np.linspace(0, 1, n)

@@ -151,7 +151,7 @@ def tree(
     """Segments (line in mm, calibre in mm) of trees that fork from the hilum of one side and taper to the
     periphery.
     """
-    hilum = np.array([sign * 36.0, -36.0 if sign < 0 else -46.0])
+    hilum = np.array([sign * 27.0, -38.0 if sign < 0 else -48.0])
     queue: list[tuple[npt.NDArray[np.float64], float, float]] = []
     for stem in range(stems):
         # evenly fanned, more and larger ones downwards (gravity)
@@ -160,7 +160,7 @@ def tree(
         queue.append((hilum + rng.normal(0, (4.0, 12.0)), heading, size))
     segments: list[tuple[Points, float]] = []
     for point, heading, size in queue:  # grows while it is walked: breadth first
-        if len(segments) >= 900:
+        if len(segments) >= 1100:
             break
         x, y = point[0] * sign, point[1]
         if size < thinnest or not (8.0 < x < 142.0 and -165.0 < y < 135.0):
@@ -189,7 +189,7 @@ def draw_tree(frame: Frame, segments: list[tuple[Points, float]]) -> Map:
         points = np.rint((frame.pixels(line) - 0.5) * 16).astype(np.int32).reshape(-1, 1, 2)
         grey = min(255.0, grey_per_mm * size * min(1.0, wide))
         cv2.polylines(sheet, [points], False, grey, max(1, round(wide)), cv2.LINE_AA, 4)
-    return frame.blur(sheet.astype(np.float32), 0.5) / np.float32(grey_per_mm * 10.0)
+    return frame.blur(sheet.astype(np.float32), 0.4) / np.float32(grey_per_mm * 10.0)
 
 
 def vessels(frame: Frame, rng: np.random.Generator, sign: float) -> Map:
@@ -200,7 +200,7 @@ def vessels(frame: Frame, rng: np.random.Generator, sign: float) -> Map:
     """
     total = np.zeros(frame.shape, np.float32)
     for _sheet in range(3):
-        total += draw_tree(frame, tree(rng, sign, 7, (3.6, 6.2), 0.75, 0.42))
+        total += draw_tree(frame, tree(rng, sign, 8, (3.6, 6.2), 0.6, 0.46))
     x, y = frame.coordinates()
     middle = -36.0 if sign < 0 else -46.0
     root = np.exp(-(((x - sign * 35) / 11) ** 2) - (((y - middle) / 24) ** 2))

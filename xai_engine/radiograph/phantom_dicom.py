@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SPACE = uuid.UUID("5f0c3a52-9d0b-5c1e-8a77-52ad10c1e7a1")  # our name space for the UIDs of phantoms
 _DATE, _TIME = "20260101", "120000"
 
-SAMPLE_SEED = 4
+SAMPLE_SEED = 15
 SAMPLES = ("synthetic-normal.dcm", "synthetic-consolidation.dcm")
 SAMPLE_MASK = "synthetic-consolidation-mask.png"
 
