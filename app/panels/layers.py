@@ -115,7 +115,8 @@ class LayerCard(QFrame):
         self.note = QLabel(notes(explanation))
         self.note.setWordWrap(True)
         self.note.setProperty("tone", "warning")
-        self.note.setVisible(bool(self.note.text()))
+        if not self.note.text():
+            self.note.hide()
 
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 5, 5, 6)
