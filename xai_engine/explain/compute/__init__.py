@@ -1,0 +1,1 @@
+"""The mathematics of the methods, on torch tensors within a Session."""

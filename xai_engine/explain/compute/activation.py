@@ -1,0 +1,202 @@
+"""Class activation maps. Every map is made on the layer's cells and laid over the image by `alignment`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from xai_engine.errors import UnsupportedModel
+from xai_engine.explain.compute import alignment
+from xai_engine.explain.compute.baselines import baseline
+from xai_engine.explain.compute.gradient import guided_gradient
+from xai_engine.explain.methods.activation import (
+    AblationCam,
+    EigenCam,
+    GradCam,
+    GradCamPlusPlus,
+    GuidedGradCam,
+    LayerCam,
+    ScoreCam,
+    _Cam,
+)
+from xai_engine.explain.session import Attribution, Session
+
+ALIGNED_BY_CELL = (
+    "Laid over the image cell by cell: what the cells see could not be followed through this network."
+)
+
+
+class _Layer:
+    """Activations (channels, rows, columns) of a layer, the gradient of the score there, and the way to the image."""
+
+    def __init__(
+        self, method: _Cam, session: Session, with_gradient: bool = True, share: float = 1.0
+    ) -> None:
+        self.session = session
+        self.name = session.layer_name(method.layer)
+        session.plan(3 if with_gradient else 1, "features", share)
+        self.gradient = torch.empty(0)
+        with session.tap(method.layer) as taken, alignment.traced(session.network) as trace:
+            if with_gradient:
+                with torch.enable_grad():
+                    score = session.classifier.differentiable_scores(session.x.clone(), session.target)
+                leaf = self._reached(taken)
+                try:
+                    (gradient,) = session.differentiate(score, [leaf])
+                except UnsupportedModel as error:
+                    raise UnsupportedModel(f"layer {self.name!r}: no gradient reaches it ({error})") from None
+                self.gradient = gradient[0].double()
+                session.count(1, 1)
+            else:
+                session.scores(session.x)
+                leaf = self._reached(taken)
+        self.activation = leaf.detach()[0].double()
+        self.cells = self.activation.shape[1] * self.activation.shape[2]
+        image = (int(session.x.shape[2]), int(session.x.shape[3]))
+        layer = (int(leaf.shape[2]), int(leaf.shape[3]))
+        lattice = trace.lattice(image, layer) if method.alignment == "receptive-field" else None
+        if lattice is None and method.alignment == "receptive-field":
+            session.notes.append(ALIGNED_BY_CELL)
+        self.image = image
+        self.lattice = lattice or alignment.cells(image, layer)
+
+    def _reached(self, taken: list[torch.Tensor]) -> torch.Tensor:
+        if not taken:
+            raise UnsupportedModel(f"layer {self.name!r}: the network does not use it; choose another")
+        return taken[0]
+
+    def to_image(self, cam: torch.Tensor) -> npt.NDArray[np.float64]:
+        return alignment.to_image(cam.cpu().numpy().astype(np.float64), self.image, self.lattice)
+
+    def result(self, cam: torch.Tensor, **extra: float) -> Attribution:
+        extra = {"cells_rows": float(cam.shape[0]), "cells_columns": float(cam.shape[1]), **extra}
+        return Attribution(self.to_image(cam), extra=extra)
+
+    def strongest(self, count: int) -> list[int]:
+        """Channels by mean |activation|, ties in their own order."""
+        strength = self.activation.abs().mean((1, 2)).cpu().numpy()
+        return [int(i) for i in np.argsort(-strength, kind="stable")[:count]]
+
+
+def _grad_cam(layer: _Layer) -> torch.Tensor:
+    """Sum over channels of (gradient summed over the cells) x activation.
+
+    Summed, not averaged over cells: with global average pooling behind the layer, a cell's value is then what its features
+    alone give as a logit, and the mean over the cells is the logit less the head's bias, however many cells there are.
+    """
+    return torch.einsum("k,kij->ij", layer.gradient.sum((1, 2)), layer.activation)
+
+
+def grad_cam(method: GradCam, session: Session) -> Attribution:
+    layer = _Layer(method, session)
+    cam = _grad_cam(layer)
+    mean = float(cam.mean())
+    return layer.result(cam.clamp_min(0.0) if method.relu else cam, mean_of_cells=mean)
+
+
+def grad_cam_plus_plus(method: GradCamPlusPlus, session: Session) -> Attribution:
+    """Equation 19 of the paper for a score without exponential: alpha = g² / (2 g² + sum(A) g³)."""
+    layer = _Layer(method, session)
+    g, a = layer.gradient, layer.activation
+    below = 2 * g**2 + a.sum((1, 2), keepdim=True) * g**3
+    alpha = torch.where(below.abs() > 1e-30, g**2 / torch.where(below == 0, 1.0, below), 0.0)
+    weights = (alpha * g.clamp_min(0.0)).sum((1, 2))
+    return layer.result(torch.einsum("k,kij->ij", weights, a).clamp_min(0.0))
+
+
+def layer_cam(method: LayerCam, session: Session) -> Attribution:
+    layer = _Layer(method, session)
+    cam = (layer.gradient.clamp_min(0.0) * layer.activation).sum(0) * layer.cells
+    return layer.result(cam.clamp_min(0.0))
+
+
+def eigen_cam(method: EigenCam, session: Session) -> Attribution:
+    """First principal component over the cells; its sign, which the decomposition leaves open, follows the activity."""
+    layer = _Layer(method, session, with_gradient=False)
+    rows = layer.activation.flatten(1).T.cpu().numpy()
+    centred = rows - rows.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    projection = centred @ axes[0]
+    if projection @ centred.sum(1) < 0:
+        projection = -projection
+    cam = torch.from_numpy(projection.reshape(layer.activation.shape[1:]))
+    return layer.result(cam.clamp_min(0.0))
+
+
+def score_cam(method: ScoreCam, session: Session) -> Attribution:
+    """Weights: softmax over the channels of the score of the image seen through the channel's map scaled to [0, 1]."""
+    layer = _Layer(method, session, with_gradient=False, share=0.02)
+    behind = baseline(session, method.background, 1.0)
+    front = session.x - behind
+    used, masks = [], []
+    for index in layer.strongest(method.channels):
+        a = layer.activation[index]
+        low, high = float(a.min()), float(a.max())
+        if high > low:  # a flat map hides nothing or everything
+            used.append(index)
+            masks.append((a - low) / (high - low))
+    if not used:
+        return layer.result(torch.zeros(layer.activation.shape[1:], dtype=torch.float64), channels=0.0)
+    scores: list[float] = []
+
+    def make(start: int, stop: int) -> torch.Tensor:
+        seen = np.stack([layer.to_image(m) for m in masks[start:stop]])[:, None]
+        return behind + front * torch.from_numpy(seen).to(session.x)
+
+    session.plan(len(used), "looking through channels")
+    with session.stoppable():
+        for _, _, values in session.scored(len(used), make):
+            scores += values.tolist()
+    done = used[: len(scores)]
+    weights = torch.softmax(torch.tensor(scores, dtype=torch.float64), 0)
+    cam = torch.einsum("k,kij->ij", weights, layer.activation[done].cpu())
+    return layer.result(cam.clamp_min(0.0), channels=float(len(done)))
+
+
+@contextmanager
+def _replaced(session: Session, layer: str, values: list[torch.Tensor]) -> Iterator[None]:
+    """The layer puts out `values[0]` (n, channels, rows, columns) instead of its own."""
+
+    def hook(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        return values[0].to(output)
+
+    handle = session.classifier.layer(layer).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def ablation_cam(method: AblationCam, session: Session) -> Attribution:
+    """Weights: the score less the score with the channel at zero (the paper divides all by the score: same map, no unit)."""
+    layer = _Layer(method, session, with_gradient=False, share=0.02)
+    order = layer.strongest(method.channels)
+    own = layer.activation.float()
+    drops: list[float] = []
+    session.plan(len(order) + 1, "switching channels off")
+    with session.stoppable():
+        whole = float(session.scores(session.x)[0])
+        for start in range(0, len(order), session.batch_size):
+            part = order[start : start + session.batch_size]
+            changed = own.repeat(len(part), 1, 1, 1)
+            for row, index in enumerate(part):
+                changed[row, index] = 0.0
+            with _replaced(session, layer.name, [changed]):
+                scores = session.scores(session.x.expand(len(part), -1, -1, -1))
+            drops += (whole - scores).tolist()
+    weights = torch.tensor(drops, dtype=torch.float64, device=layer.activation.device)
+    cam = torch.einsum("k,kij->ij", weights, layer.activation[order[: len(drops)]])
+    return layer.result(cam, channels=float(len(drops)))
+
+
+def guided_grad_cam(method: GuidedGradCam, session: Session) -> Attribution:
+    layer = _Layer(method, session, share=0.5)
+    zone = np.maximum(layer.to_image(_grad_cam(layer)), 0.0)
+    session.plan(3, "guided gradient")
+    lines = guided_gradient(session).sum(0).double().cpu().numpy()
+    return Attribution(zone * lines)

@@ -1,0 +1,51 @@
+"""Images that stand for "nothing there". All equal the input where it is padding, so that padding gets no attribution."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from xai_engine.explain.session import Session
+
+
+def baseline(session: Session, kind: str, sigma: float) -> torch.Tensor:
+    """(1, channels, rows, columns) in network units. kind: black, mean, blurred or zero; sigma in grid pixels.
+
+    Black is what a black pixel of this image becomes for the network: its smallest valid value. Zero would be wrong:
+    inputs are standardised, and zero is their mean. Mean and blurred count valid pixels only.
+    """
+    x, valid = session.x, session.valid
+    if kind == "zero" or not bool(valid.any()):
+        out = torch.zeros_like(x)
+    elif kind == "black":
+        out = x[..., valid].amin(-1)[..., None, None].expand_as(x)
+    elif kind == "mean":
+        out = x[..., valid].mean(-1)[..., None, None].expand_as(x)
+    elif kind == "blurred":
+        out = blurred(x, valid, sigma)
+    else:
+        raise ValueError(f"no baseline {kind!r}")
+    return torch.where(valid, out, x)
+
+
+def blurred(x: torch.Tensor, valid: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian blur over the valid pixels only (normalised convolution); edges and padding take no part."""
+    weight = valid.to(x.dtype).expand(1, 1, *valid.shape)
+    mass = _gaussian(weight, sigma)
+    out = _gaussian(x * weight, sigma) / mass.clamp_min(1e-12)
+    return torch.where(valid, out, x)
+
+
+def _gaussian(x: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Separable Gaussian, cut at four standard deviations, zeros outside."""
+    if sigma <= 0:
+        return x
+    radius = max(1, int(4.0 * sigma + 0.5))
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64, device=x.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(x.dtype)
+    channels = x.shape[1]
+    rows = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    columns = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    x = F.conv2d(x, rows, padding=(radius, 0), groups=channels)
+    return F.conv2d(x, columns, padding=(0, radius), groups=channels)

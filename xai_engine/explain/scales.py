@@ -1,0 +1,43 @@
+"""Absolute colour scales: measured once per model when it is trained, and stored in its bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from xai_engine.classifier.types import ModelInput
+from xai_engine.explain.protocol import Explainable
+from xai_engine.explain.registry import Method
+from xai_engine.runtime.run import Run
+
+PERCENTILE = 99.5
+
+
+def measure_scales(
+    classifier: Explainable,
+    inputs: Sequence[ModelInput],
+    methods: Iterable[Method],
+    target: str = "",
+    run: Run | None = None,
+) -> dict[str, float]:
+    """Method name -> 99.5th percentile of |value| over the valid pixels of all images, for `ModelInfo.map_scales`.
+
+    target: the model's last class where empty. Two significant digits, so that colour bars read well; methods whose maps are
+    zero everywhere are left out. Raises Cancelled.
+    """
+    run = run or Run()
+    wanted = list(methods)
+    out: dict[str, float] = {}
+    for index, method in enumerate(wanted):
+        found = []
+        for number, item in enumerate(inputs):
+            run.check((index + number / len(inputs)) / len(wanted), f"colour scale of {method.title}")
+            quiet = Run(run.seed, run.cancel)
+            explanation = method.explain(classifier, item, target or classifier.info.classes[-1], quiet)
+            run.check((index + (number + 1) / len(inputs)) / len(wanted))
+            found.append(np.abs(explanation.values[item.valid]))
+        scale = float(np.percentile(np.concatenate(found), PERCENTILE)) if found else 0.0
+        if scale > 0:
+            out[method.name] = float(f"{scale:.2g}")
+    return out

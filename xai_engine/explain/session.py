@@ -1,0 +1,361 @@
+"""The frame in which every method runs: a network that is left as found, counted passes, cancellation, provenance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from xai_engine import __version__
+from xai_engine.classifier.types import ModelInput
+from xai_engine.errors import ModelError, UnsupportedModel
+from xai_engine.explain.protocol import Explainable
+from xai_engine.explain.registry import Method
+from xai_engine.explain.types import Explanation
+from xai_engine.runtime.run import Run
+
+GRADIENT_BATCH = 8  # images of one backward pass: bounds the memory for activations
+BF16_GATE = 0.995  # rank correlation with fp32 that reduced precision must reach on this image
+BF16_MINIMUM = 96  # scores below which checking costs more than bf16 saves
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Interrupted(Exception):
+    """The run was cancelled in the middle of a pass. Never leaves this package."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attribution:
+    """What a method computes; `explain` adds the provenance. Fields as in Explanation; values (rows, columns)."""
+
+    values: npt.NDArray[np.floating[Any]]
+    completeness_error: float | None = None
+    converged: bool = True
+    notes: tuple[str, ...] = ()
+    segments: npt.NDArray[np.int32] | None = None
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+class Session:
+    """One image, one target, one network, for the time of one explanation. Use as a context manager.
+
+    Between enter and exit the network is in eval mode with frozen weights, and small hooks on its modules look for
+    cancellation (a batch may take seconds, stopping must not) and report progress. On exit everything is as before.
+    """
+
+    def __init__(self, classifier: Explainable, model_input: ModelInput, target: str, run: Run) -> None:
+        classifier.target_index(target)  # raises UsageError before any work
+        self.classifier = classifier
+        self.input = model_input
+        self.target = target
+        self.run = run
+        self.network = classifier.network
+        self.x = classifier.tensor(model_input).float()
+        self.valid = torch.from_numpy(model_input.valid.copy()).to(self.x.device)
+        self.batch_size = classifier.batch_size
+        self.gradient_batch = min(GRADIENT_BATCH, classifier.batch_size)
+        self.forwards = 0
+        self.backwards = 0
+        self.partial = False
+        self.precision = "fp32"
+        self.notes: list[str] = []
+        self._planned = 1.0
+        self._done = 0.0
+        self._stage_done = 0.0
+        self._from, self._to = 0.0, 0.0
+        self._message = ""
+        self._stack = ExitStack()
+
+    # ---- frame -------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Session:
+        with ExitStack() as stack:
+            stack.enter_context(as_found(self.network))
+            stack.enter_context(_own_torch_rng(self.x.device))
+            for module in self.network.modules():
+                if not any(True for _ in module.children()):
+                    stack.callback(module.register_forward_pre_hook(self._before).remove)
+                    stack.callback(module.register_forward_hook(self._after).remove)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _before(self, module: nn.Module, args: Any) -> None:
+        self.tick()
+
+    def _after(self, module: nn.Module, args: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor) and output.requires_grad and torch.is_grad_enabled():
+            output.register_hook(self._backward)
+
+    def _backward(self, gradient: torch.Tensor) -> None:
+        self.tick()
+
+    def tick(self) -> None:
+        """Report and look for cancellation. Raises Interrupted."""
+        within = min((self._done - self._stage_done) / self._planned, 1.0)
+        if not self.run.step(self._from + (self._to - self._from) * within, self._message):
+            self.partial = True
+            raise Interrupted
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Cancellation ends the block; what was accumulated in it is the partial result."""
+        with suppress(Interrupted):
+            yield
+
+    def plan(self, work: float, message: str = "", share: float = 1.0) -> None:
+        """Announce the next stage, in forward passes of one image (a backward pass counts as two).
+
+        share: of the progress still to be made; less than 1 where more stages may follow, so that progress never goes back.
+        """
+        within = min((self._done - self._stage_done) / self._planned, 1.0)
+        self._from += (self._to - self._from) * within
+        self._to = self._from + (1.0 - self._from) * share
+        self._stage_done, self._planned, self._message = self._done, max(work, 1.0), message
+        self.tick()
+
+    # ---- passes ------------------------------------------------------------------------------------------------
+
+    def scores(self, batch: torch.Tensor, precision: str = "fp32") -> FloatArray:
+        """Scores (n,) float64 of a batch of any size, without gradients."""
+        out = np.empty(len(batch), np.float64)
+        for start in range(0, len(batch), self.batch_size):
+            part = batch[start : start + self.batch_size]
+            self.tick()
+            out[start : start + len(part)] = (
+                self.classifier.scores(part, self.target, precision).double().cpu().numpy()
+            )
+            self._count(len(part), 0)
+        return self._finite(out)
+
+    def scored(
+        self, count: int, make: Callable[[int, int], torch.Tensor]
+    ) -> Iterator[tuple[int, int, FloatArray]]:
+        """Score `count` images made batch by batch: yields (start, stop, scores). Memory is that of one batch.
+
+        make(start, stop) -> (stop - start, channels, rows, columns). Where the classifier allows bf16, the first batch
+        is scored in both precisions; bf16 is used only if the ranks agree to BF16_GATE.
+        """
+        precision = "fp32"
+        for start in range(0, count, self.batch_size):
+            stop = min(start + self.batch_size, count)
+            self.tick()
+            batch = make(start, stop)
+            values = self.scores(batch, precision)
+            if start == 0 and count >= BF16_MINIMUM and self.classifier.precision == "bf16":
+                agreement = rank_correlation(values, self.scores(batch, "bf16"))
+                precision = self.precision = "bf16" if agreement >= BF16_GATE else "fp32"
+                if precision == "fp32":
+                    self.notes.append(
+                        f"Computed in fp32: bf16 changes the ranks on this image ({agreement:.3f})."
+                    )
+            yield start, stop, values
+
+    def gradients(self, batch: torch.Tensor) -> tuple[FloatArray, torch.Tensor]:
+        """Scores (n,) and their gradients (n, channels, rows, columns) float32, in passes of `gradient_batch` images."""
+        scores, gradients = [], []
+        for start in range(0, len(batch), self.gradient_batch):
+            leaf = batch[start : start + self.gradient_batch].detach().float().requires_grad_(True)
+            self.tick()
+            with torch.enable_grad():
+                # a copy, so that a network whose first operation works in place does not change the leaf
+                values = self.classifier.differentiable_scores(leaf.clone(), self.target)
+                (gradient,) = self.differentiate(values, [leaf])
+            self._count(len(leaf), len(leaf))
+            scores.append(values.detach().double().cpu().numpy())
+            gradients.append(gradient.detach())
+        joined = torch.cat(gradients)
+        if not bool(torch.isfinite(joined).all()):
+            raise UnsupportedModel(f"{self._name}: its gradient is not finite for this image")
+        return self._finite(np.concatenate(scores)), joined
+
+    def differentiate(self, scores: torch.Tensor, to: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Gradients of the summed scores. Raises UnsupportedModel where the network breaks the chain."""
+        try:
+            return torch.autograd.grad(scores.sum(), to)
+        except RuntimeError as error:
+            text = str(error)
+            if "does not require grad" in text or "not to have been used" in text or "appears to not" in text:
+                raise UnsupportedModel(
+                    f"{self._name}: its score does not depend differentiably on the input"
+                ) from None
+            if "modified by an inplace operation" in text:
+                raise UnsupportedModel(
+                    f"{self._name}: an operation in place destroys what its gradient needs; rebuild it without inplace=True"
+                ) from None
+            raise
+
+    def count(self, forwards: int, backwards: int = 0) -> None:
+        """For passes that a method makes itself."""
+        self._count(forwards, backwards)
+
+    # ---- layers ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def tap(self, layer: str) -> Iterator[list[torch.Tensor]]:
+        """Record the output of a layer as a leaf of the graph: the list holds it once a pass is done.
+
+        The network goes on with a copy, so operations in place behind the layer do not change what is recorded, and
+        nothing before the layer is kept for the backward pass.
+        """
+        name = self.layer_name(layer)
+        taken: list[torch.Tensor] = []
+
+        def hook(module: nn.Module, args: Any, output: Any) -> torch.Tensor:
+            if not isinstance(output, torch.Tensor) or not _lies_over(module, output, self.x):
+                shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+                raise UnsupportedModel(
+                    f"layer {name!r}: its output is no map over the image ({shape}); choose another"
+                )
+            if taken:
+                raise UnsupportedModel(f"layer {name!r}: used more than once in a pass; choose another")
+            leaf = output.detach().float()
+            if torch.is_grad_enabled():
+                leaf.requires_grad_(True)
+            taken.append(leaf)
+            return leaf.clone()
+
+        handle = self.classifier.layer(name).register_forward_hook(hook)
+        try:
+            yield taken
+        finally:
+            handle.remove()
+
+    def layer_name(self, layer: str) -> str:
+        """`layer`, or the model's default. Raises UnsupportedModel where there is none."""
+        name = layer or self.classifier.info.default_layer
+        if not name:
+            raise UnsupportedModel(f"{self._name}: names no layer with a map over the image; choose one")
+        return name
+
+    # ---- helpers -----------------------------------------------------------------------------------------------
+
+    @property
+    def _name(self) -> str:
+        info = self.classifier.info
+        return f"{info.name} ({info.architecture})"
+
+    def _count(self, forwards: int, backwards: int) -> None:
+        self.forwards += forwards
+        self.backwards += backwards
+        self._done += forwards + 2 * backwards
+
+    def _finite(self, scores: FloatArray) -> FloatArray:
+        if not np.isfinite(scores).all():
+            raise UnsupportedModel(f"{self._name}: its score is not a finite number for this image")
+        return scores
+
+
+@contextmanager
+def as_found(network: nn.Module) -> Iterator[None]:
+    """Eval mode and frozen weights inside; modes, `requires_grad` and `.grad` as before at the end."""
+    modes = [(module, module.training) for module in network.modules()]
+    flags = [(p, p.requires_grad, p.grad) for p in network.parameters()]
+    try:
+        network.eval()
+        for p, _, _ in flags:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for p, wanted, gradient in flags:
+            p.requires_grad_(wanted)
+            p.grad = gradient
+
+
+def _lies_over(module: nn.Module, output: torch.Tensor, image: torch.Tensor) -> bool:
+    """Whether (n, channels, rows, columns) is a coarser grid over the image: four axes, about the same proportions.
+
+    Proportions tell it from (n, rows, columns, channels), the layout of Swin's blocks. Where both readings fit, a module
+    that holds parts working on the last axis is taken as the latter.
+    """
+
+    def fits(rows: int, columns: int) -> bool:
+        return abs(rows * image.shape[3] / image.shape[2] - columns) <= max(1.5, 0.15 * columns)
+
+    if output.ndim != 4 or min(output.shape) < 1 or not fits(output.shape[2], output.shape[3]):
+        return False
+    last_axis = any(type(m).__name__ in ("Linear", "LayerNorm", "Permute") for m in module.modules())
+    return not (last_axis and fits(output.shape[1], output.shape[2]))
+
+
+def _own_torch_rng(device: torch.device) -> AbstractContextManager[None]:
+    """A network that draws numbers draws from a copy of the global generator's state."""
+    devices = [device] if device.type == "cuda" else []
+    return torch.random.fork_rng(devices=devices)
+
+
+def rank_correlation(a: FloatArray, b: FloatArray) -> float:
+    """Spearman's correlation; 1 where both are constant, 0 where one is."""
+    ranks = [_ranks(np.ravel(v)) for v in (a, b)]
+    spread = [float(r.std()) for r in ranks]
+    if min(spread) == 0.0:
+        return float(max(spread) == 0.0)
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: FloatArray) -> FloatArray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2.0)[inverse]  # ties share their mean rank
+
+
+def explain(
+    method: Method, classifier: Explainable, model_input: ModelInput, target: str, run: Run
+) -> Explanation:
+    """Run a method and give its map its provenance. See Method.explain."""
+    began = time.perf_counter()
+    session = Session(classifier, model_input, target, run)
+    try:
+        with session:
+            found = method.attribute(session)
+    except Interrupted:
+        found = Attribution(np.zeros(model_input.valid.shape), converged=False)
+    if session.partial:
+        found_notes = (*found.notes, "Stopped before the end: this map is partial.")
+    else:
+        found_notes = found.notes
+        run.step(1.0, method.title)
+    values = np.ascontiguousarray(found.values, dtype=np.float32)
+    if values.shape != model_input.valid.shape or not np.isfinite(values).all():
+        raise ModelError(f"{method.name}: gave no finite map of the input's shape; please report this")
+    values.setflags(write=False)
+    if found.segments is not None:
+        found.segments.setflags(write=False)
+    info = classifier.info
+    return Explanation(
+        method=method.name,
+        title=method.title,
+        values=values,
+        transform=model_input.transform,
+        target=target,
+        unit=method.unit,
+        full_scale=float(info.map_scales.get(method.name, method.default_scale)),
+        params=dict(method.values()),
+        seed=run.seed,
+        seconds=time.perf_counter() - began,
+        forwards=session.forwards,
+        backwards=session.backwards,
+        partial=session.partial,
+        completeness_error=found.completeness_error,
+        converged=found.converged and not session.partial,
+        image_sha256=model_input.image_sha256,
+        model_sha256=info.sha256,
+        engine_version=__version__,
+        device=classifier.device,
+        precision=session.precision,
+        notes=(*session.notes, *found_notes),
+        segments=found.segments,
+        extra={key: float(value) for key, value in found.extra.items()},
+    )
