@@ -107,7 +107,7 @@ def as_text(machine: Mapping[str, Any], figures: Sequence[Figure]) -> str:
         lines.append(f"{f.title:<52} {number(f.value):>8} {f.unit:<7} {tail}".rstrip())
         for peer in f.peers:
             ratio = f.ratio(peer)
-            times = f"{number(ratio)} times better" if ratio else ""
+            times = f"ratio {number(ratio)}" if ratio else ""
             tail = "  ".join(part for part in (times, agreement_text(peer)) if part)
             lines.append(f"    {peer.name:<48} {number(peer.value):>8} {f.unit:<7} {tail}".rstrip())
     return "\n".join(lines) + "\n"
@@ -123,9 +123,9 @@ def as_markdown(command: str, machine: Mapping[str, Any], figures: Sequence[Figu
     if rows:
         lines += [
             "",
-            "Beside others, in the same run, on the same input:",
+            "Beside others, in the same run, on the same input. Ratio above 1: better here.",
             "",
-            "| what | here | peer | there | unit | times better | the two results |",
+            "| what | here | peer | there | unit | ratio | the two results |",
             "|---|---:|---|---:|---|---:|---|",
         ]
         lines += [

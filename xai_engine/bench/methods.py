@@ -16,7 +16,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -124,9 +123,12 @@ def _grad_cam_peers(
     module, x = network.get_submodule(layer), classifier.tensor(shown)
     index = classifier.target_index(target) if network(x).shape[1] > 1 else 0  # one logit is the target's own
     # theirs lie each cell over its own area, and two of them leave out what speaks against the target
-    cells = registry.create("grad-cam", layer=layer, alignment="cells")
-    signed = cells.explain(classifier, shown, target, Run(seed=SEED)).values
-    positive = np.maximum(signed, 0)
+    signed, positive = (
+        registry.create("grad-cam", layer=layer, alignment="cells", relu=relu)
+        .explain(classifier, shown, target, Run(seed=SEED))
+        .values
+        for relu in (False, True)
+    )
     works: tuple[tuple[str, str, peers.Map, Callable[[], peers.Map]], ...] = (
         ("captum", "captum LayerGradCam", signed, partial(peers.captum_grad_cam, score, module, x)),
         ("monai", "MONAI GradCAM", positive, partial(peers.monai_grad_cam, network, layer, x, index)),

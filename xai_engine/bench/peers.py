@@ -63,37 +63,39 @@ def pytorch_grad_cam(network: nn.Module, layer: nn.Module, x: Tensor, index: int
 def lime_weights(
     score: Callable[[Tensor], Tensor], x: Tensor, segments: npt.NDArray[np.int32], samples: int, seed: int
 ) -> Map:
-    """lime.lime_image.LimeImageExplainer, batches of ten as it ships, on superpixels given; the weight of each.
+    """lime.lime_image.LimeImageExplainer on superpixels given, otherwise as it ships (batches of ten, a hidden part
+    takes its mean colour). The weight of each superpixel at its pixels; 0 where `segments` is negative (padding).
 
     Its classifier function must return a column per class; the score goes in as it is, so weights are in its unit.
     """
     from lime.lime_image import LimeImageExplainer
 
     def classify(images: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        batch = torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1), dtype=np.float32)).to(
-            x.device
-        )
+        batch = np.ascontiguousarray(np.moveaxis(images, -1, 1)[:, : x.shape[1]], dtype=np.float32)
         with torch.inference_mode():
-            values = score(batch).double().cpu().numpy()
+            values = score(torch.from_numpy(batch).to(x.device)).double().cpu().numpy()
         return np.stack([-values, values], axis=1)
 
-    # lime turns an image with one channel into three; ours has as many as the network takes
+    labels, inverse = np.unique(segments, return_inverse=True)  # lime wants 0 … n - 1, padding counts as one
+    numbers = inverse.reshape(segments.shape)
+    # three channels, last: what it takes
     image = np.moveaxis(x[0].cpu().numpy().astype(np.float64), 0, -1)
+    if image.shape[-1] == 1:
+        image = np.repeat(image, 3, axis=-1)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
         explanation = LimeImageExplainer(random_state=seed).explain_instance(
             image,
             classify,
             labels=(1,),
             top_labels=None,
-            hide_color=0.0,
-            num_features=int(segments.max()) + 1,
+            num_features=len(labels),
             num_samples=samples,
-            segmentation_fn=lambda _: segments,
+            segmentation_fn=lambda _: numbers,
         )
-    weights = np.zeros(int(segments.max()) + 1)
-    for segment, weight in explanation.local_exp[1]:
-        weights[segment] = weight
-    return weights[segments]
+    weights = np.zeros(len(labels))
+    for number, weight in explanation.local_exp[1]:
+        weights[number] = weight if labels[number] >= 0 else 0.0
+    return np.asarray(weights[numbers])
 
 
 def spearman(first: Map, second: Map) -> float:
