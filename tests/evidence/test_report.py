@@ -21,10 +21,11 @@ from PIL import Image
 from tests.conftest import REPOSITORY
 from tests.evidence import cases
 from xai_engine.errors import OutputError, UsageError
+from xai_engine.evidence import figures, record, report
 from xai_engine.evidence import format as fmt
-from xai_engine.evidence import record, report
 from xai_engine.evidence.case import CaseReview
-from xai_engine.radiograph import colour, display
+from xai_engine.radiograph import colour, display, regions
+from xai_engine.radiograph.geometry import GridTransform
 from xai_engine.radiograph.types import PixelSpacing, Radiograph, StudyInfo
 
 MM = 72 / 25.4
@@ -251,6 +252,32 @@ def test_pictures_show_what_the_window_shows(short: tuple[CaseReview, Path]) -> 
     assert not np.array_equal(found[1], found[3])
 
 
+@pytest.mark.parametrize("segments", [False, True])
+def test_maps_are_reduced_as_their_area_mean(segments: bool) -> None:
+    r = cases.radiograph(1500, 1300)
+    e = cases.explanation(r)
+    if segments:
+        labels = np.arange(56 * 56, dtype=np.int32).reshape(56, 56)
+        e = replace(e, segments=labels)
+    target = figures.frame(r, 200, 200)
+    assert target.rows < 600
+    wanted = figures.shrink(e.in_source(), target)
+    found = figures.map_on_page(e, target)
+    assert found.shape == wanted.shape == (target.rows, target.columns)
+    difference = np.abs(found - wanted) / e.full_scale
+    assert difference.mean() < 0.003
+    assert np.quantile(difference, 0.99) < 0.05
+    fine = replace(
+        e,
+        values=np.random.default_rng(0).normal(size=(1500, 1300)).astype(np.float32),
+        transform=GridTransform(0, 0, 1, 1, (1500, 1300), (1500, 1300)),
+        segments=None,
+    )
+    np.testing.assert_allclose(
+        figures.map_on_page(fine, target), figures.shrink(fine.values, target), atol=1e-6
+    )
+
+
 def test_inverted_reading_is_shown_inverted(tmp_path: Path) -> None:
     case = replace(cases.case(methods=(), shown=()), invert=True)
     report.write(case, tmp_path / "r.pdf")
@@ -309,8 +336,10 @@ def test_twelve_maps_and_many_regions_paginate(tmp_path: Path) -> None:
     r = cases.radiograph(3000, 3000)
     one = cases.figures(r)[0]
     shown = tuple(replace(one, name=f"zone {n} " + "long name " * 8, id=str(n)) for n in range(60))
-    case = cases.case(r, methods, shown=shown[:3])
-    statistics = {region.id: case.statistics["0"] for region in shown}
+    case = cases.case(r, methods, shown=())
+    maps = {name: case.explanations[0].in_source() for name in case.names()}
+    measured = regions.measure(r, one, maps)
+    statistics = {region.id: measured for region in shown}
     case = replace(case, regions=shown, statistics=statistics)
     report.write(case, tmp_path / "r.pdf")
     text = words(tmp_path / "r.pdf")

@@ -112,7 +112,10 @@ def changed_parameters(case: CaseReview) -> list[str]:
         changed = [
             f"{key.replace('_', ' ')} {fmt.parameter(value)}"
             for key, value in explanation.params.items()
-            if key in usual and fmt.parameter(usual[key]) != fmt.parameter(value)
+            if key in usual
+            and fmt.parameter(usual[key]) != fmt.parameter(value)
+            # empty stands for the model's own choice, which the map then names
+            and not (usual[key] == "" and value == case.prediction.model.default_layer)
         ]
         if changed:
             out.append(f"{name} was run with {', '.join(changed)}")

@@ -10,10 +10,20 @@ from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, Paragraph
 from xai_engine.evidence import format as fmt
 from xai_engine.evidence import layout
 from xai_engine.evidence.case import CaseReview, read_map
-from xai_engine.evidence.figures import ColourBar, Picture, ProbabilityScale, frame, jpeg, overlay, shrink
+from xai_engine.evidence.figures import (
+    ColourBar,
+    Frame,
+    Picture,
+    ProbabilityScale,
+    frame,
+    jpeg,
+    map_on_page,
+    shrink,
+)
 from xai_engine.evidence.layout import Heading, Page, bullets, facts, gap, grid, style
 from xai_engine.evidence.record import region_ids
 from xai_engine.evidence.typeset import paragraph
+from xai_engine.radiograph import colour
 
 Grey = npt.NDArray[np.uint8]
 _MAPS_ABREAST = 4
@@ -114,19 +124,19 @@ def maps(case: CaseReview, page: Page, grey: Grey) -> list[Flowable]:
     if not case.explanations:
         return []
     out: list[Flowable] = [CondPageBreak(120 * mm), Heading("Explanation maps", "heading", "maps")]
+    size = frame(case.radiograph, 0.5 * page.width - 6 * mm, 0.325 * page.height)
+    small = shrink(grey, size)
     for index, name in enumerate(case.names()):
-        out += _map(case, page, grey, index, name)
+        out += _map(case, page, small, size, index, name)
     return out
 
 
-def _map(case: CaseReview, page: Page, grey: Grey, index: int, name: str) -> list[Flowable]:
+def _map(case: CaseReview, page: Page, grey: Grey, size: Frame, index: int, name: str) -> list[Flowable]:
     e, layer = case.explanations[index], case.style(name)
     column = 0.5 * page.width
-    size = frame(case.radiograph, column - 6 * mm, 0.325 * page.height)
-    values = e.in_source()
-    picture = Picture(
-        jpeg(overlay(grey, values, layer, e.full_scale, size)), size, case.radiograph, case.regions
-    )
+    # reduced first, painted then: contours keep their width on paper
+    painted = colour.blend(grey, map_on_page(e, size), layer, e.full_scale)
+    picture = Picture(jpeg(painted), size, case.radiograph, case.regions)
     bar = ColourBar(layer, e.full_scale, e.unit, max(size.width, 40 * mm))
     rows = [
         ("Method", e.method if name == e.method else f"{e.method} (map {name})"),
