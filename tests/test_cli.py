@@ -148,6 +148,21 @@ def test_several_images(call: Call, chest: Path, flat_file: Path) -> None:  # no
     assert len(lines) == 8
 
 
+def test_a_file_that_crashes_its_decoder(call: Call, chest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xai_engine.commands.inputs.READ", "tests.runtime.jobs:read_or_crash")
+    for name in ("a-hostile.dcm", "b.dcm", "c-hostile.dcm", "d.dcm"):
+        shutil.copy(chest, call.folder / name)
+    chest.unlink()
+    assert call.analyze(call.folder, "--methods", "none", "--out", call.folder / "out") == 3
+    assert sorted(p.name for p in (call.folder / "out").iterdir()) == ["b", "d"]
+    errors = [line for line in call.err.splitlines() if line.startswith("radiolucent")]
+    assert [name in line for name, line in zip(("a-hostile", "c-hostile"), errors, strict=True)] == [
+        True,
+        True,
+    ]
+    assert all("crashes its decoder" in line for line in errors)
+
+
 def _order(line: str) -> int:
     return next(i for i, n in enumerate(("bad", "missing", "flat")) if n in line)
 
@@ -335,6 +350,32 @@ def test_as_a_process(call: Call, chest: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
     assert run_process("--help").returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_names_that_the_console_cannot_show(call: Call, chest: Path) -> None:
+    names = ["Müller 胸部.dcm", os.fsdecode(b"M\xfcller.dcm")]
+    for name in names:
+        shutil.copy(chest, call.folder / name)
+    words = [
+        sys.executable,
+        "-m",
+        "xai_engine",
+        "analyze",
+        *names,
+        "--model",
+        str(call.model),
+        "--methods",
+        "none",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        words, cwd=call.folder, env=environment, capture_output=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        record = call.folder / "radiolucent-out" / Path(name).stem / "analysis.json"
+        assert json.loads(record.read_text(encoding="utf-8"))["prediction"]["readable"] is True
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

@@ -97,3 +97,12 @@ def say(text: str, *, run: Run) -> None:
 
 def sum_and_count_blocks(value: Any, *, run: Run) -> int:
     return sum("memfd:radiolucent" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def read_or_crash(path: str, *, run: Run) -> Any:
+    """Stands for a decoder that a hostile file crashes."""
+    from xai_engine.analysis.tasks import read_file
+
+    if "hostile" in path:
+        segfault(run=run)
+    return read_file(path, run=run)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_METHODS = ("integrated-gradients", "grad-cam", "lime")
 SUFFIXES = {".dcm", ".dicom", ".dic", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff"}
+READ = "xai_engine.analysis.tasks:read_file"
 AHEAD = 3  # images that are read while others are worked on
 
 
@@ -65,7 +66,7 @@ def read_images(paths: Sequence[Path]) -> Generator[Radiograph | RadiolucentErro
         waiting = iter(paths)
         while True:
             while len(jobs) < AHEAD and (path := next(waiting, None)) is not None:
-                jobs.append((path, reader.submit("xai_engine.analysis.tasks:read_file", str(path))))
+                jobs.append((path, reader.submit(READ, str(path))))
             if not jobs:
                 return
             path, job = jobs.popleft()
