@@ -67,10 +67,12 @@ PARAMS: dict[str, dict[str, Any]] = {
 
 def pixels(rows: int, columns: int) -> np.ndarray:
     """A smooth, thorax-like uint16 picture: bright body, two dark ovals."""
-    y, x = np.mgrid[0:rows, 0:columns]
-    v, u = y / max(rows - 1, 1) - 0.5, x / max(columns - 1, 1) - 0.5
-    body = np.exp(-((u / 0.48) ** 6) - (v / 0.7) ** 6)
-    lungs = sum(np.exp(-(((u - s * 0.22) / 0.15) ** 4) - ((v + 0.02) / 0.33) ** 4) for s in (-1, 1))
+    v = (np.arange(rows, dtype=np.float32) / max(rows - 1, 1) - 0.5)[:, None]
+    u = (np.arange(columns, dtype=np.float32) / max(columns - 1, 1) - 0.5)[None, :]
+    body = np.exp(-((u / 0.48) ** 6)) * np.exp(-((v / 0.7) ** 6))
+    lungs = sum(np.exp(-(((u - s * 0.22) / 0.15) ** 4)) for s in (-1, 1)) * np.exp(
+        -(((v + 0.02) / 0.33) ** 4)
+    )
     return (400 + 2600 * body - 1700 * lungs + 60 * np.sin(40 * v)).clip(0, 4095).astype(np.uint16)
 
 
