@@ -19,6 +19,7 @@ from xai_engine.radiograph import colour, display
 from xai_engine.radiograph.types import Radiograph, Voi
 
 Picture = npt.NDArray[np.uint8]
+_KEEP = 4_000_000  # screen pixels up to which every map is kept painted; on a 4K screen that would be 120 MB
 
 
 class Compositor:
@@ -111,6 +112,8 @@ class Compositor:
                 colours = _u8(cv2.resize(colours, size, interpolation=cv2.INTER_LINEAR))
                 through = _u8(cv2.resize(through, size, interpolation=cv2.INTER_LINEAR))
             self._stack = key, colours, through
+            if through.size > _KEEP:
+                self._painted.clear()
         return self._stack[1], self._stack[2]
 
     def _paint(self, layer: Layer, line_width: int, draft: bool) -> tuple[Picture, Picture]:

@@ -23,6 +23,7 @@ from xai_engine.radiograph.regions import Region, outline
 from xai_engine.radiograph.types import PixelSpacing, Voi, VoiLut
 
 MARGIN = 10.0
+SYNTHETIC = "SYNTHETIC · not a patient"
 _HALO = QColor(0, 0, 0, 215)
 _AROUND = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1.5, 0), (-1.5, 0), (0, 1.5), (0, -1.5))
 _TEXT = QColor(DARK.text)
@@ -103,18 +104,28 @@ def state_text(case: CaseModel, view: Viewport) -> list[str]:
     return [" · ".join(marks).capitalize(), window_text(case.voi, preset), f"Zoom {zoom}"]
 
 
-def corner_texts(painter: QPainter, area: QRectF, case: CaseModel, view: Viewport) -> None:
-    half = QRectF(area.left(), area.top(), area.width() * 0.45, area.height())
+def corner_texts(painter: QPainter, area: QRectF, case: CaseModel, view: Viewport, lower: float) -> None:
+    """lower: y of the upper edge of the scale bar; where the canvas is narrow, the text stays above it."""
+    assert case.radiograph is not None
+    taken = notice_width(painter, SYNTHETIC) if case.radiograph.study.synthetic else area.width() * 0.1
+    half = QRectF(area.left(), area.top(), (area.width() - taken) / 2 - 4, area.height())
     other = QRectF(area.right() - half.width(), area.top(), half.width(), area.height())
     column(painter, half, left_text(case), _LEFT)
     column(painter, other, right_text(case), _RIGHT)
-    column(painter, half, state_text(case, view), _LEFT, bottom=True)
+    beside = QRectF(area.left(), area.top(), area.width() / 2 - 135, area.height())
+    if beside.width() < 180:
+        beside = QRectF(half.left(), half.top(), half.width(), lower - 4 - half.top())
+    column(painter, beside, state_text(case, view), _LEFT, bottom=True)
+
+
+def notice_width(painter: QPainter, text: str) -> float:
+    return QFontMetricsF(painter.font()).horizontalAdvance(text) + 16
 
 
 def notice(painter: QPainter, area: QRectF, text: str) -> None:
     """A word that must not be missed, at the top."""
     metrics = QFontMetricsF(painter.font())
-    width = metrics.horizontalAdvance(text) + 16
+    width = notice_width(painter, text)
     box = QRectF(area.center().x() - width / 2, area.top(), width, metrics.height() + 4)
     painter.setPen(Qt.PenStyle.NoPen)
     painter.setBrush(QColor(0, 0, 0, 150))

@@ -30,7 +30,6 @@ _PLAIN: dict[int, Callable[[CanvasView], object]] = {
     Qt.Key.Key_0: lambda c: c.actual_size(),
     Qt.Key.Key_Space: lambda c: c.reset_view(),
     Qt.Key.Key_Period: lambda c: c.set_annotations_visible(not c.annotations_visible),
-    Qt.Key.Key_Escape: lambda c: c.cancel(),
     Qt.Key.Key_Delete: lambda c: c.delete_selected(),
     Qt.Key.Key_Backspace: lambda c: c.delete_selected(),
 }
@@ -58,6 +57,8 @@ def handle(canvas: CanvasView, event: QKeyEvent) -> bool:
         dx, dy = _ARROWS[Qt.Key(key)]
         canvas.nudge(dx * far, dy * far)
         return True
+    if key == Qt.Key.Key_Escape:
+        return canvas.cancel()
     if key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
         return canvas.finish_drawing()
     if Qt.Key.Key_1 <= key <= Qt.Key.Key_9:

@@ -26,7 +26,7 @@ from app.canvas.binding import listen, no_collection
 from app.canvas.compositor import Compositor, Picture
 from app.canvas.measurer import RegionMeasurer
 from app.canvas.readout import Readout, read_out
-from app.canvas.tools import TOOLS, Mouse, PanTool, PolygonTool, Tool, ZoomTool
+from app.canvas.tools import TOOLS, DrawTool, Mouse, PanTool, PolygonTool, SelectTool, Tool, ZoomTool
 from app.canvas.viewport import Orientation, Viewport
 from app.model.case import CaseModel
 from app.model.layer import Layer
@@ -73,6 +73,7 @@ class CanvasView(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(160, 120)
+        self.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)  # the right button zooms
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setAccessibleName("Radiograph")
         self.setAccessibleDescription("Image with maps and regions. Arrow keys pan, plus and minus zoom.")
@@ -152,10 +153,15 @@ class CanvasView(QWidget):
         self.settle()
         return self.grab().toImage()
 
-    def cancel(self) -> None:
-        """Stop drawing or dragging; what it has changed is taken back."""
-        (self._active or self._tool).cancel()
+    def cancel(self) -> bool:
+        """Stop drawing or dragging and take back what it has changed; else clear the selection. False: nothing to do."""
+        tool = self._active or self._tool
+        acted = tool.busy or self.case.selected_region is not None
+        if not tool.busy:
+            self.case.select_region(None)
+        tool.cancel()
         self._active = None
+        return acted
 
     def delete_selected(self) -> None:
         if self.case.selected_region is not None:
@@ -303,13 +309,13 @@ class CanvasView(QWidget):
             furniture.region(painter, region, self.viewport, self.ratio, selected)
         margin = furniture.MARGIN
         area = QRectF(self.rect()).adjusted(margin, margin, -margin, -margin)
-        furniture.corner_texts(painter, area, self.case, self.viewport)
         lower = area.bottom()
         if radiograph.spacing is not None:
             lower = furniture.scale_bar(painter, area, radiograph.spacing, self.viewport, self.ratio)
+        furniture.corner_texts(painter, area, self.case, self.viewport, lower)
         furniture.orientation_letters(painter, area, self.case, self.viewport, lower)
         if radiograph.study.synthetic:
-            furniture.notice(painter, area, "SYNTHETIC · not a patient")
+            furniture.notice(painter, area, furniture.SYNTHETIC)
         layers = self.shown_layers()
         if layers:
             furniture.colour_bar(painter, area, layers[-1])
@@ -371,6 +377,8 @@ class CanvasView(QWidget):
             Qt.MouseButton.RightButton: self._tools[ZoomTool.name],
         }
         self._active = by_button.get(event.button())
+        if isinstance(self._active, DrawTool | SelectTool):
+            self.set_annotations_visible(True)  # what is drawn must be seen
         if self._active is not None:
             self._active.press(self._mouse_at(event.position(), event.modifiers()))
 

@@ -550,3 +550,65 @@ def test_the_loupe_shows_the_place_under_the_mouse_enlarged(canvas: CanvasView, 
     drag(canvas, LEFT, (x, y), (x, y))
     enlarged = (rgb(canvas.grab_picture())[near] > 127).sum()
     assert enlarged == pytest.approx(bright * 2.5**2, rel=0.1)
+
+
+def test_escape_clears_the_selection_and_then_leaves_the_key_to_others(
+    canvas: CanvasView, case: CaseModel
+) -> None:
+    case.add_region(regions.Region("rectangle", np.array([[50.0, 60.0], [110.0, 160.0]]), "", "a"))
+    assert canvas.cancel()
+    assert case.selected_region is None
+    assert not canvas.cancel()
+
+
+def test_drawing_brings_hidden_annotations_back(canvas: CanvasView, case: CaseModel) -> None:
+    canvas.set_annotations_visible(False)
+    drag(canvas, LEFT, (100, 100), (130, 100))
+    assert not canvas.annotations_visible
+    canvas.set_tool("rectangle")
+    drag(canvas, LEFT, (100, 100), (130, 150))
+    assert canvas.annotations_visible
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_sequence_of_events_leaves_everything_in_order(
+    qtbot: QtBot, canvas: CanvasView, case: CaseModel, seed: int
+) -> None:
+    """An exception in an event handler fails the test (pytest-qt); so does a drag that never ends."""
+    rng = np.random.default_rng(seed)
+    model = case
+    keys = [*"IRLHV=+-0123459. ", *(Qt.Key.Key_Escape, Qt.Key.Key_Delete, Qt.Key.Key_Return, Qt.Key.Key_Left)]
+    tools = list(canvas._tools)
+    for method in ("lime", "grad-cam"):
+        case.add_layer(cases.explanation((ROWS, COLUMNS), method=method))
+    for _ in range(150):
+        a, b, c, d = rng.uniform(0, 300, 4)
+        button = [LEFT, MIDDLE, RIGHT][rng.integers(3)]
+        match rng.integers(8):
+            case 0:
+                canvas.set_tool(tools[rng.integers(len(tools))])
+            case 1:
+                QTest.keyClick(canvas, keys[rng.integers(len(keys))])  # type: ignore[call-overload]
+            case 2 | 3:
+                drag(canvas, LEFT, (a, b), (c, d), (d, a))
+            case 4:
+                drag(canvas, button, (a, b), (c, d))
+            case 5:
+                QTest.mousePress(canvas, button, pos=QPoint(int(a), int(b)))
+                QTest.keyClick(canvas, keys[rng.integers(len(keys))])  # type: ignore[call-overload]
+                QTest.mouseRelease(canvas, button, pos=QPoint(int(c), int(d)))
+            case 6:
+                wheel(canvas, a, b, int(rng.choice([-360, 120, 480])))
+            case _:
+                [model.undo, model.redo, model.hide_all, lambda: QTest.mouseDClick(canvas, LEFT)][
+                    rng.integers(4)
+                ]()
+        if rng.uniform() < 0.2:
+            canvas.repaint()
+    canvas.set_tool("window")
+    assert not case.editing
+    assert canvas.measurer.wait()
+    assert set(case.statistics) == {region.id for region in case.regions}
+    while case.can_undo:
+        case.undo()
+    assert case.regions == ()
