@@ -190,7 +190,7 @@ def network(kind: str, seed: int = 3) -> nn.Module:
         nn.init.zeros_(last.bias)
         with torch.no_grad():  # logits of the size that trained networks have
             x = torch.from_numpy(image(KINDS[kind].channels).array[None].copy())
-            last.weight /= 0.5 * net(x).abs().max() if kind != "softmax-head" else 1.0
+            last.weight /= net(x).abs().max() if kind != "softmax-head" else 1.0
     finally:
         torch.set_rng_state(state)
     return net

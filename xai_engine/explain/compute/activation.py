@@ -196,7 +196,7 @@ def ablation_cam(method: AblationCam, session: Session) -> Attribution:
 
 def guided_grad_cam(method: GuidedGradCam, session: Session) -> Attribution:
     layer = _Layer(method, session, share=0.5)
-    zone = np.maximum(layer.to_image(_grad_cam(layer)), 0.0)
+    zone = layer.to_image(_grad_cam(layer).clamp_min(0.0))
     session.plan(3, "guided gradient")
     lines = guided_gradient(session).sum(0).double().cpu().numpy()
     return Attribution(zone * lines)

@@ -18,6 +18,7 @@ from xai_engine.explain.methods.gradient import (
 from xai_engine.explain.session import Attribution, Interrupted, Session
 
 TOLERANCE = 0.01  # of the change in score
+LOOSE = 0.1  # the same for methods that sample
 FLOOR = (
     0.05  # logits: changes below are judged as if they were this large, else noise would be called an error
 )
@@ -140,49 +141,44 @@ def blur_integrated_gradients(method: BlurIntegratedGradients, session: Session)
     return integrate(session, path, "trapezoid", method.steps, max(method.steps, method.max_steps))
 
 
+POSITIONS = 4  # on each path, one in each quarter and mirrored: exact where the gradient is linear along the path
+
+
 def expected_gradients(method: ExpectedGradients, session: Session) -> Attribution:
-    """Mean of (x - b) x gradient at b + a (x - b) over random baselines b and stratified positions a.
+    """Mean over random baselines b of the path integral from b to x, each at POSITIONS places.
 
     Baselines: a flat image of a grey drawn from the image's range, or the image blurred by 4 to 32 grid pixels; each with
-    Gaussian noise. Each sample has generators of its own, so its draw does not depend on the batch.
+    Gaussian noise. Each baseline has a generator of its own, so its draw does not depend on the batch.
     """
-    x, valid, n = session.x, session.valid, method.samples
+    x, valid = session.x, session.valid
+    paths = max(1, method.samples // POSITIONS)
     inside = x[..., valid] if bool(valid.any()) else x.flatten(2)
     low, high = inside.amin(-1)[..., None, None], inside.amax(-1)[..., None, None]
     spread = float((high - low).max()) * method.noise
-
-    def draw(index: int) -> tuple[torch.Tensor, float]:
-        rng = session.run.rng(11, index)
-        kind, grey, sigma, jitter = rng.random(4)
-        flat = (low + float(grey) * (high - low)).expand_as(x)
-        base = flat if kind < 0.5 else blurred(x, valid, float(4.0 * 8.0**sigma))
-        noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)).to(x.device)
-        return torch.where(valid, base + spread * noise, x), (index + float(jitter)) / n
-
-    order = session.run.rng(10).permutation(n)  # so that a partial map is no part of the path only
     total = torch.zeros_like(x[0], dtype=torch.float64)
     base_scores: list[float] = []
-    session.plan(4 * n, "sampling baselines")
-    done = 0
+    session.plan(paths * (1 + 3 * POSITIONS), "sampling baselines")
     with session.stoppable():
-        for first in range(0, n, session.gradient_batch):
-            drawn = [draw(int(i)) for i in order[first : first + session.gradient_batch]]
-            bases = torch.cat([b for b, _ in drawn])
-            places = torch.tensor([a for _, a in drawn], device=x.device, dtype=x.dtype)[:, None, None, None]
-            scores_here = session.scores(bases)
-            _, gradients = session.gradients(bases + places * (x - bases))
-            for one, gradient in zip(bases, gradients, strict=True):
-                total += (x[0] - one).double() * gradient.double()
-            base_scores += scores_here.tolist()
-            done += len(drawn)
+        for index in range(paths):
+            rng = session.run.rng(11, index)
+kind, grey, sigma, first, second = (float(v) for v in rng.random(5))
+            flat = (low + grey * (high - low)).expand_as(x)
+            base = flat if kind < 0.5 else blurred(x, valid, 4.0 * 8.0**sigma)
+            noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)).to(x.device)
+            base = torch.where(valid, base + spread * noise, x)
+            half = torch.tensor([first / 4, (1 + second) / 4], device=x.device)
+            places = torch.cat([half, 1 - half])[:, None, None, None]
+            _, gradients = session.gradients(base + places * (x - base))
+            score = float(session.scores(base)[0])
+            total += (x - base)[0].double() * gradients.double().mean(0)
+            base_scores.append(score)
+    done = len(base_scores)
     values = (total / max(done, 1)).sum(0).cpu().numpy()
+    extra = {"baselines": float(done)}
     if session.partial:
-        return Attribution(values, extra={"samples": float(done)})
+        return Attribution(values, extra=extra)
     change = float(session.scores(x)[0]) - float(np.mean(base_scores))
     error = completeness_error(float(values.sum()), change)
-    notes = (
-        ()
-        if error <= 0.1
-        else (f"The values add up to {100 * error:.0f} % beside the change in score: take more samples.",)
-    )
-    return Attribution(values, error, error <= 0.1, notes, extra={"samples": float(done), "change": change})
+    enough = error <= LOOSE
+    note = f"The values add up to {100 * error:.0f} % beside the change in score: take more samples."
+    return Attribution(values, error, enough, () if enough else (note,), extra=extra | {"change": change})

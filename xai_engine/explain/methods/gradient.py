@@ -106,7 +106,7 @@ class ExpectedGradients(Method):
     )
     family: ClassVar[Family] = "gradient"
     unit: ClassVar[str] = "logit per pixel"
-    cost: ClassVar[str] = "one forward and one backward pass per sample, one forward pass per baseline"
+    cost: ClassVar[str] = "one forward and one backward pass per sample, a forward pass per baseline"
     reading: ClassVar[str] = (
         "Read it like Integrated Gradients: values add up to the difference between this score and the average score of the baselines. "
         "Because many baselines are used, no single grey level is blind. "
@@ -115,7 +115,7 @@ class ExpectedGradients(Method):
     source: ClassVar[str] = "Erion et al. 2021, Nature Machine Intelligence 3:620; Lundberg & Lee 2017"
     default_scale: ClassVar[float] = 0.002
 
-    samples: int = _samples(128, "Random pairs of baseline and position on the path.")
+    samples: int = _samples(128, "Positions on paths from random baselines, four to a baseline.")
     noise: float = _noise()
 
     def attribute(self, session: Session) -> Attribution:
