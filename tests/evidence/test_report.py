@@ -482,3 +482,12 @@ def test_text_is_selectable_in_reading_order(short: tuple[CaseReview, Path]) -> 
     order = ["Finding of the classifier", "Radiograph", "Explanation maps", "Regions", "Reader", "Provenance"]
     places = [re.search(rf"\b{title}\b", text[text.index("Finding") :]).start() for title in order]  # type: ignore[union-attr]
     assert places == sorted(places)
+
+
+def test_synthetic_images_and_missing_uncertainty_are_stated(tmp_path: Path) -> None:
+    r = cases.radiograph(32, 32, study=StudyInfo(synthetic=True))
+    unsure = cases.prediction(uncertainty=float("nan"))
+    report.write(cases.case(r, (), shown=(), prediction=unsure), tmp_path / "r.pdf")
+    text = words(tmp_path / "r.pdf")
+    assert "Synthetic image: computed, not taken. No patient." in text
+    assert "Uncertainty ± –" in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import numpy as np
 import numpy.typing as npt
 from reportlab.lib.units import mm
@@ -55,7 +57,7 @@ def study(case: CaseReview, page: Page) -> list[Flowable]:
     ]
     out: list[Flowable] = []
     if s.synthetic:
-        words = "Synthetic image made by this program's phantom generator. No patient."
+        words = "Synthetic image: computed, not taken. No patient."
         out += [layout.box([Paragraph(words, style("alert"))], page.width, alert=True), gap(5)]
     out += [
         facts(rows, page.width, columns=2, label=24 * mm),
@@ -85,7 +87,9 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
             f"{fmt.probability(p.probability)} calibrated probability of pneumonia", style("value"), 62 * mm
         ),
         gap(3),
-        ProbabilityScale(p.probability, p.uncertainty, p.threshold, 62 * mm),
+        ProbabilityScale(
+            p.probability, p.uncertainty if isfinite(p.uncertainty) else 0.0, p.threshold, 62 * mm
+        ),
     ]
     sentences = [
         f"At or above the threshold of {fmt.probability(p.threshold)} (operating point “{point.name}”) "
