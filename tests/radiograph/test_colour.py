@@ -166,6 +166,10 @@ def test_views_and_dtypes_paint_alike_and_stay_unchanged(dtype: type) -> None:
     flipped = colour.paint(base[::-2, ::3], LayerStyle(), 1.0)
     assert np.array_equal(flipped, colour.paint(base, LayerStyle(), 1.0)[::-2, ::3])
     assert np.array_equal(base, before)
+    whole = np.array([[-2, 0, 1]])
+    assert np.array_equal(
+        colour.paint(whole, LayerStyle(), 2.0), colour.paint(whole.astype(dtype), LayerStyle(), 2.0)
+    )
 
 
 @pytest.mark.parametrize("mode", ["fill", "contour"])

@@ -260,6 +260,7 @@ def test_regions_are_immutable_values() -> None:
         a.points[0, 0] = 5
     again = pickle.loads(pickle.dumps(a))
     assert again == a
+    assert not again.points.flags.writeable
 
 
 @settings(max_examples=60, deadline=None)

@@ -145,6 +145,8 @@ def paint(
     number.
     """
     _check(values, full_scale)
+    if not np.issubdtype(values.dtype, np.floating):
+        values = values.astype(np.float32)
     if style.mode == "contour":
         return _contours(values, style, full_scale, line_width)
     table = _table(style).view(np.uint32)[:, 0]

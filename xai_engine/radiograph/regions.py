@@ -79,6 +79,14 @@ class Region:
         same = (self.kind, self.name, self.id) == (other.kind, other.name, other.id)
         return same and np.array_equal(self.points, other.points)
 
+    def __reduce__(self) -> tuple[type[Region], tuple[object, ...]]:
+        return Region, (
+            self.kind,
+            self.points,
+            self.name,
+            self.id,
+        )  # so that points stay read-only in a worker
+
     def __hash__(self) -> int:
         return hash((self.kind, self.name, self.id, self.points.tobytes()))
 
