@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 from PySide6.QtCore import QEventLoop, QObject, Qt, QTimer, Signal
 
 from app.canvas.binding import listen
+from app.canvas.sampling import MapInSource
 from app.model.case import CaseModel
 from app.model.layer import Layer
 from xai_engine.radiograph import regions
@@ -90,13 +95,14 @@ class RegionMeasurer(QObject):
         """In the pool's thread."""
         result: RegionStatistics | Exception
         try:
+            maps = {layer.explanation.method: MapInSource(layer.explanation) for layer in layers}
             for layer in layers:
                 if layer.id not in totals:
-                    totals[layer.id] = regions.map_totals(layer.source_map)
+                    totals[layer.id] = maps[layer.explanation.method].totals()
             result = regions.measure(
                 radiograph,
                 region,
-                {layer.explanation.method: layer.source_map for layer in layers},
+                cast(Mapping[str, npt.NDArray[np.floating]], maps),
                 totals={layer.explanation.method: totals[layer.id] for layer in layers},
             )
         except Exception as error:  # raised again where somebody can see it

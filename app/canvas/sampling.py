@@ -13,6 +13,7 @@ import numpy.typing as npt
 from app.canvas.viewport import Viewport
 from xai_engine.explain.types import Explanation
 from xai_engine.radiograph.geometry import GridTransform
+from xai_engine.radiograph.regions import map_totals
 
 NEAREST_FROM = 8.0
 _WHOLE = 20_000_000  # device pixels up to which a reduced image is kept whole, so that panning is slicing
@@ -128,6 +129,31 @@ def sample_map(explanation: Explanation, view: Viewport, draft: bool = False) ->
 def value_at(explanation: Explanation, row: int, column: int) -> float:
     """The map's value at one source pixel: what `in_source()[row, column]` would be."""
     return float(_over(explanation, (row, column), (1.0, 1.0), (1, 1))[0, 0])
+
+
+class MapInSource:
+    """`Explanation.in_source()` of which only what is asked for is computed: a map of a large image is 36 MB and more.
+
+    Sliced like an array of (rows, columns); `numpy.asarray` gives the whole map.
+    """
+
+    def __init__(self, explanation: Explanation) -> None:
+        self._explanation = explanation
+        self.shape = explanation.transform.source_shape
+
+    def __getitem__(self, part: tuple[slice, slice]) -> npt.NDArray[np.float32]:
+        rows, columns = (range(*cut.indices(size)) for cut, size in zip(part, self.shape, strict=True))
+        if rows.step != 1 or columns.step != 1:
+            raise ValueError("a map in source geometry is sliced without steps")
+        return _over(self._explanation, (rows.start, columns.start), (1.0, 1.0), (len(rows), len(columns)))
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray:
+        return np.asarray(self._explanation.in_source(), dtype)
+
+    def totals(self) -> tuple[float, float]:
+        """Sums of the positive and of the negative values, as `regions.map_totals` gives them, strip by strip."""
+        strips = [map_totals(self[top : top + 256, :]) for top in range(0, self.shape[0], 256)]
+        return sum(positive for positive, _ in strips), sum(negative for _, negative in strips)
 
 
 def _over(

@@ -26,7 +26,7 @@ class Layer:
     def source_map(self) -> npt.NDArray[np.float32]:
         """The map in source geometry: float32 (rows, columns), read-only. Made at the first use (slow on large images).
 
-        The canvas does not need it (it samples the classifier's grid); statistics of regions do.
+        The window does not need it: canvas and statistics sample the classifier's grid where they look.
         """
         if not self._source:
             values = self.explanation.in_source()

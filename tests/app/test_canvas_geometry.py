@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from app.canvas import shapes
 from app.canvas.readout import read_out
-from app.canvas.sampling import ImageSampler, sample_map, value_at
+from app.canvas.sampling import ImageSampler, MapInSource, sample_map, value_at
 from app.canvas.viewport import Orientation, Viewport, edge_letters
 from app.model.case import CaseModel
 from tests.app import cases
@@ -197,6 +197,17 @@ def test_a_map_on_the_screen_is_the_map_in_source_geometry(orientation: Orientat
     )
     draft = sample_map(one, view, draft=True)
     assert draft.shape == ((y1 - y0 + 1) // 2, (x1 - x0 + 1) // 2)
+
+
+@pytest.mark.parametrize("segments", [False, True])
+def test_a_part_of_a_map_in_source_is_that_part(segments: bool) -> None:
+    labels = np.zeros((32, 32), np.int32) if segments else None
+    one = cases.explanation((700, 500), segments=labels)
+    whole, lazy = one.in_source(), MapInSource(one)
+    assert lazy.shape == whole.shape
+    np.testing.assert_allclose(lazy[100:400, 33:77], whole[100:400, 33:77], atol=2e-6)
+    np.testing.assert_array_equal(np.asarray(lazy), whole)
+    np.testing.assert_allclose(lazy.totals(), regions.map_totals(whole), rtol=1e-6)
 
 
 def test_the_readout_names_the_pixel_and_every_map() -> None:
