@@ -94,29 +94,19 @@ def test_the_window_loads_no_torch() -> None:
     assert not loaded_by(everything) & {"torch", "torchvision", "monai", "captum", "matplotlib"}
 
 
-def test_engine_where_no_qt_is_installed(tmp_path: Path) -> None:
-    """The main job, sample to PDF, with PySide6 as good as absent."""
-    code = BLOCK.format(blocked={"PySide6", "shiboken6"}) + (
+def test_main_job_without_qt_and_what_the_frozen_folder_leaves_out(tmp_path: Path) -> None:
+    """Sample to PDF where there is no Qt, no torchvision (none fits the CPU build of torch), no plots, no peers."""
+    absent = {"PySide6", "shiboken6", "torchvision", "matplotlib", "captum", "lime", "sklearn", "pandas"}
+    code = BLOCK.format(blocked=absent) + (
         "from xai_engine.cli import main\n"
         "from xai_engine.paths import resources_dir\n"
         "sample = resources_dir() / 'samples' / 'synthetic-consolidation.dcm'\n"
-        "raise SystemExit(main(['analyze', str(sample), '--methods', 'grad-cam', '--report', '--out', sys.argv[1]]))"
+        "small = ['--param', 'integrated-gradients.steps=8', '--param', 'lime.samples=50']\n"
+        "raise SystemExit(main(['analyze', str(sample), *small, '--report', '--out', sys.argv[1]]))"
     )
     python(code, str(tmp_path))
     folder = tmp_path / "synthetic-consolidation"
-    assert json.loads((folder / "analysis.json").read_text())["explanations"][0]["method"] == "grad-cam"
+    found = json.loads((folder / "analysis.json").read_text())
+    assert {e["method"] for e in found["explanations"]} == {"grad-cam", "integrated-gradients", "lime"}
+    assert found["prediction"]["label"] == "pneumonia"
     assert (folder / "report.pdf").read_bytes()[:5] == b"%PDF-"
-
-
-@pytest.mark.parametrize("absent", ["torchvision", "matplotlib"])
-def test_main_job_without_what_the_frozen_folder_leaves_out(absent: str, tmp_path: Path) -> None:
-    """There is no torchvision for the CPU build of torch that is frozen, and no need for plots."""
-    code = BLOCK.format(blocked={absent}) + (
-        "from xai_engine.cli import main\n"
-        "from xai_engine.paths import resources_dir\n"
-        "sample = resources_dir() / 'samples' / 'synthetic-normal.dcm'\n"
-        "names = 'grad-cam'\n"
-        "raise SystemExit(main(['analyze', str(sample), '--methods', names, '--out', sys.argv[1]]))"
-    )
-    python(code, str(tmp_path))
-    assert list(tmp_path.rglob("grad-cam.npy"))
