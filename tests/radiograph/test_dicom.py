@@ -185,6 +185,14 @@ def test_voi_lut_forms(tmp_path: Path) -> None:
     too_deep = lut(0, np.array([0, 5000], "u2"), 12)  # 5000 does not fit in 12 bits
     assert _voi_lut(too_deep, tmp_path).bits == 13
 
+    positive = lut(
+        -900, np.arange(1000, dtype="u2"), 10
+    )  # no negative pixel at all, yet a negative first value
+    assert _voi_lut(positive, tmp_path, "i2").first == -900
+    assert _voi_lut(positive, tmp_path, "u2").first == -900
+    high = lut(40000, np.arange(9, dtype="u2"), 10)
+    assert _voi_lut(high, tmp_path, "u2", RescaleSlope=1, RescaleIntercept=40000).first == 40000
+
     unsigned_code = Dataset()  # -2 written as US in an image with negative values
     unsigned_code.add_new("LUTDescriptor", "US", [4, 0xFFFE, 8])
     unsigned_code.add_new("LUTData", "US", [0, 1, 2, 3])
@@ -247,6 +255,13 @@ def test_padding(
         assert pixels[r.padding].tolist() == expected
     else:
         assert r.padding is None
+
+
+def test_float_padding_of_zero(tmp_path: Path) -> None:
+    pixels = np.array([[0, 1.5, 0]], "f4")
+    r = read.read(save(dataset(pixels, FloatPixelPaddingValue=0.0), tmp_path / "p.dcm"))
+    assert r.padding is not None
+    assert r.padding.tolist() == [[True, False, True]]
 
 
 def test_padding_is_found_before_the_modality_lut(tmp_path: Path) -> None:

@@ -132,9 +132,8 @@ def _padding(item: Dataset, stored: Stored, notices: list[str]) -> npt.NDArray[n
     if array.ndim != 2:
         return None
     if np.issubdtype(array.dtype, np.floating):
-        value = luts.number(item, "FloatPixelPaddingValue") or luts.number(
-            item, "DoubleFloatPixelPaddingValue"
-        )
+        double = array.dtype.itemsize > 4
+        value = luts.number(item, "DoubleFloatPixelPaddingValue" if double else "FloatPixelPaddingValue")
         mask = None if value is None else array == value
     else:
         found = luts.numbers(item, "PixelPaddingValue")
@@ -161,8 +160,8 @@ def _padding(item: Dataset, stored: Stored, notices: list[str]) -> npt.NDArray[n
 
 
 def _voi(item: Dataset, pixels: npt.NDArray[Any], little: bool) -> tuple[tuple[Voi, ...], list[str]]:
-    # The first mapped value is signed where the modality values are, whatever VR it was written with.
-    tables, notices = luts.voi_luts(item, pixels.dtype.kind != "u" and bool(pixels.min() < 0), little)
+    low, high = (float(pixels.min()), float(pixels.max())) if "VOILUTSequence" in item else (0.0, 0.0)
+    tables, notices = luts.voi_luts(item, low, high, little)
     windows, more = luts.windows(item)
     return tuple(tables + windows), notices + more
 
@@ -208,7 +207,9 @@ def read_dicom(f: BinaryIO, path: Path, sha256: str, max_pixels: int) -> Radiogr
         notices.append(f"Colour ({photometric}) was converted to luminance (Rec. 601).")
         photometric = "MONOCHROME2"
     else:
-        transform, more = luts.modality(item, stored.signed, parsed.little_endian, modality_name)
+        transform, more = luts.modality(
+            item, stored.signed, stored.bits_stored, parsed.little_endian, modality_name
+        )
         notices += more
         if np.issubdtype(stored.values.dtype, np.floating) and not np.isfinite(stored.values).all():
             raise UnreadableImage("its pixels hold NaN or infinite values; export it again without them")

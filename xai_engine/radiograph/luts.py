@@ -75,8 +75,8 @@ def items(item: Dataset, keyword: str) -> list[Dataset]:
     return [entry for entry in values(item, keyword) if isinstance(entry, Dataset)]
 
 
-def parse_lut(item: Dataset, signed_input: bool, little_endian: bool) -> Lut:
-    """Read one item of a Modality or VOI LUT Sequence.
+def parse_lut(item: Dataset, low: float, high: float, little_endian: bool) -> Lut:
+    """Read one item of a Modality or VOI LUT Sequence whose input lies between `low` and `high`.
 
     The descriptor is (entries, 0 standing for 65536; first input value; bits per entry). Entries of eight bits may
     come packed two to a word, the earlier one in the low byte. Where an entry needs more bits than the descriptor
@@ -87,8 +87,10 @@ def parse_lut(item: Dataset, signed_input: bool, little_endian: bool) -> Lut:
         raise ValueError("LUT descriptor")
     entries = descriptor[0] & 0xFFFF or 65536
     first = descriptor[1] & 0xFFFF
-    if signed_input and first >= 0x8000:
-        first -= 0x10000
+    if first >= 0x8000 and (low < 0 or high < 0x8000):
+        first -= (
+            0x10000  # the input decides between the signed and the unsigned reading, not the VR, often wrong
+        )
     bits = descriptor[2]
     raw = item.get("LUTData")
     if isinstance(raw, (bytes, bytearray)):
@@ -115,9 +117,13 @@ def parse_lut(item: Dataset, signed_input: bool, little_endian: bool) -> Lut:
     return Lut(first, data, bits, label)
 
 
-def smallest(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The same whole numbers in the smallest of uint8, uint16, int16, int32 that holds them, else unchanged."""
-    low, high = int(array.min()), int(array.max())
+def smallest(array: npt.NDArray[Any], low: int | None = None, high: int | None = None) -> npt.NDArray[Any]:
+    """The same whole numbers in the smallest of uint8, uint16, int16, int32 that holds them, else unchanged.
+
+    low, high: smallest and largest value, where the caller knows them.
+    """
+    low = int(array.min()) if low is None else low
+    high = int(array.max()) if high is None else high
     for dtype in (np.uint8, np.uint16, np.int16, np.int32):
         info = np.iinfo(dtype)
         if info.min <= low and high <= info.max:
@@ -150,12 +156,12 @@ class Modality:
             slope, intercept = int(self.slope), int(self.intercept)
             ends = [int(end) * slope + intercept for end in (stored.min(), stored.max())]
             if min(ends) >= -(2**31) and max(ends) < 2**31:
-                # Bounds first, so that 16-bit pixels are scaled in 32 bits without overflow in between.
                 fits = abs(slope) < 2**15 and abs(intercept) < 2**30 and stored.dtype.itemsize <= 2
                 scaled: npt.NDArray[Any] = stored.astype(np.int32 if fits else np.int64)
-                scaled *= slope
+                if slope != 1:
+                    scaled *= slope
                 scaled += intercept
-                return smallest(scaled)
+                return smallest(scaled, min(ends), max(ends))
         result = stored.astype(np.float64)
         result *= self.slope
         result += self.intercept
@@ -163,7 +169,7 @@ class Modality:
 
 
 def modality(
-    item: Dataset, signed: bool, little_endian: bool, modality_name: str
+    item: Dataset, signed: bool, bits_stored: int, little_endian: bool, modality_name: str
 ) -> tuple[Modality, list[str]]:
     """The modality transformation that `item` holds, with notices on what had to be ignored.
 
@@ -172,7 +178,7 @@ def modality(
     notices: list[str] = []
     for entry in items(item, "ModalityLUTSequence")[:1]:
         try:
-            lut = parse_lut(entry, signed, little_endian)
+            lut = parse_lut(entry, -1 if signed else 0, 2**bits_stored - 1, little_endian)
         except Exception:  # a damaged table, in whichever way pydicom or numpy puts it
             notices.append("The modality LUT is damaged and was not applied: values are as stored.")
             continue
@@ -222,13 +228,13 @@ def windows(item: Dataset) -> tuple[list[Voi], list[str]]:
     return found, notices
 
 
-def voi_luts(item: Dataset, signed_input: bool, little_endian: bool) -> tuple[list[Voi], list[str]]:
-    """Every usable VOI LUT of `item`, in order (C.11.2.1.1), with notices on those left out."""
+def voi_luts(item: Dataset, low: float, high: float, little_endian: bool) -> tuple[list[Voi], list[str]]:
+    """Every usable VOI LUT of `item`, in order (C.11.2.1.1), for modality values from `low` to `high`, with notices."""
     found: list[Voi] = []
     notices: list[str] = []
     for index, entry in enumerate(items(item, "VOILUTSequence")):
         try:
-            lut = parse_lut(entry, signed_input, little_endian)
+            lut = parse_lut(entry, low, high, little_endian)
         except Exception:  # as above
             notices.append(f"VOI LUT {index} is damaged and was left out.")
             continue

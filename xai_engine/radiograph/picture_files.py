@@ -118,7 +118,7 @@ def _finish(
     )
 
 
-def _pillow(f: BinaryIO) -> tuple[npt.NDArray[Any], int]:
+def _pillow(f: BinaryIO, header_only: bool = False) -> tuple[npt.NDArray[Any], int]:
     """(array, EXIF orientation). Palettes and CMYK become RGB."""
     from PIL import Image
 
@@ -126,9 +126,11 @@ def _pillow(f: BinaryIO) -> tuple[npt.NDArray[Any], int]:
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None  # the size has been checked against our own limit
     try:
-        with Image.open(f) as image:
-            image.load()
+        with Image.open(f, formats=("PNG", "JPEG", "TIFF")) as image:
             orientation = int(image.getexif().get(0x0112, 1) or 1)
+            if header_only:
+                return np.empty(0), orientation
+            image.load()
             if image.mode in ("P", "PA"):
                 transparent = "transparency" in image.info or image.mode == "PA"
                 return np.asarray(image.convert("RGBA" if transparent else "RGB")), orientation
@@ -181,6 +183,7 @@ def read_png(f: BinaryIO, path: Path, sha256: str, max_pixels: int) -> Radiograp
     try:
         if depth == 16 and kind != 0:
             array = _opencv(f)
+            orientation = _pillow(f, header_only=True)[1]
         else:
             array, orientation = _pillow(f)
     except (MemoryError, UnreadableImage):

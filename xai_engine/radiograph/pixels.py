@@ -107,7 +107,7 @@ def _element_at(f: BinaryIO, little_endian: bool) -> tuple[int, str, int]:
     if len(head) < 8:
         raise _unreadable("it holds no pixel data")
     group, element = struct.unpack(f"{order}HH", head[:4])
-    if head[4:6].isalpha() and head[4:6].isupper():  # explicit: these VRs have a four-byte length
+    if head[4:6] in (b"OB", b"OW", b"OF", b"OD", b"UN"):  # read as an implicit length, these would be odd
         length = struct.unpack(f"{order}L", f.read(4))[0]
         return group << 16 | element, head[4:6].decode("ascii"), length
     return group << 16 | element, "", struct.unpack(f"{order}L", head[4:])[0]
@@ -176,6 +176,9 @@ def _decode(f: BinaryIO, syntax: uid.UID, opts: dict[str, Any]) -> tuple[npt.NDA
     if not syntax.is_encapsulated:
         array, meta = get_decoder(syntax).as_array(f, index=0, raw=False, **opts)
         return array, str(meta["photometric_interpretation"])
+    retired = str(syntax) in _JPEG_RETIRED
+    if not retired:
+        get_decoder(syntax)  # NotImplementedError where there is none at all
     start = f.tell()
     _check_fragments(f)
     frame = get_frame(
@@ -187,9 +190,7 @@ def _decode(f: BinaryIO, syntax: uid.UID, opts: dict[str, Any]) -> tuple[npt.NDA
         raise _unreadable("its compressed picture has another size than its header says; the file is damaged")
     if stated is None and syntax != uid.RLELossless:
         raise _unreadable("its compressed pixel data are damaged; fetch the file again")
-    if str(syntax) in _JPEG_RETIRED or (
-        syntax == uid.JPEGExtended12Bit and stated is not None and stated[2] > 8
-    ):
+    if retired or (syntax == uid.JPEGExtended12Bit and stated is not None and stated[2] > 8):
         assert stated is not None
         with quiet_c_library():
             return _gdcm_frame(frame, opts, stated[2]), str(opts["photometric_interpretation"])
