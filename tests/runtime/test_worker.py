@@ -141,8 +141,11 @@ def test_errors_come_back_as_they_were(worker: Worker) -> None:
         worker.submit(f"{JOBS}:no_such_function").result(60)
     with pytest.raises(RadiolucentError, match="unpicklable"):
         worker.submit(f"{JOBS}:unpicklable").result(60)
+    starts = worker.starts
     with pytest.raises(RadiolucentError, match="cannot be sent"):
-        worker.submit(f"{JOBS}:echo", lambda: None).result(60)
+        worker.submit(f"{JOBS}:echo", Once("fresh", 1), lambda: None).result(60)
+    assert worker.submit(f"{JOBS}:echo", Once("fresh", 1)).result(60) == 1
+    assert worker.starts == starts
     assert worker.submit(f"{JOBS}:echo", 5).result(60) == 5
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+_NAMED = sys.platform == "win32"  # blocks travel by name, and the receiver says when it has opened one
 _ALIGN = 64  # a cache line, and enough for every SIMD load
 
 
@@ -33,6 +34,9 @@ class _Header:
     size: int
     spans: tuple[tuple[int, int, bool], ...]
     tag: str  # name of the mapping on Windows
+
+
+NOTHING = object()
 
 
 class Channel:
@@ -53,9 +57,7 @@ class Channel:
         for view in views:
             spans.append((offset, view.nbytes, view.readonly))
             offset += -(-view.nbytes // _ALIGN) * _ALIGN
-        tag = (
-            f"radiolucent-{os.getpid()}-{secrets.token_hex(8)}" if sys.platform == "win32" and offset else ""
-        )
+        tag = f"radiolucent-{os.getpid()}-{secrets.token_hex(8)}" if _NAMED and offset else ""
         descriptor, block = _create(offset, tag) if offset else (-1, None)
         try:
             if block is not None:
@@ -73,24 +75,24 @@ class Channel:
                 os.close(descriptor)
 
     def receive(self) -> Any:
-        """The next message. Raises EOFError or OSError when the other end is gone."""
-        while True:
-            header = pickle.loads(self._connection.recv_bytes())
-            if isinstance(header, str):  # Windows: the other end has opened this block
+        """The next message, or NOTHING when what came was for the channel itself.
+
+        Raises EOFError or OSError when the other end is gone.
+        """
+        header = pickle.loads(self._connection.recv_bytes())
+        if isinstance(header, str):
+            with self._lock:
                 self._held.pop(header, None)
-                continue
-            buffers: list[memoryview] = []
-            if header.size:
-                view = memoryview(self._open(header))
-                for start, length, readonly in header.spans:
-                    part = view[start : start + length]
-                    buffers.append(part.toreadonly() if readonly else part)
-            else:
-                buffers = [
-                    memoryview(b"") if readonly else memoryview(bytearray())
-                    for _, _, readonly in header.spans
-                ]
-            return pickle.loads(header.body, buffers=buffers)
+            return NOTHING
+        buffers: list[memoryview] = []
+        if header.size:
+            view = memoryview(self._open(header))
+            for start, length, readonly in header.spans:
+                part = view[start : start + length]
+                buffers.append(part.toreadonly() if readonly else part)
+        else:
+            buffers = [memoryview(b"" if readonly else bytearray()) for _, _, readonly in header.spans]
+        return pickle.loads(header.body, buffers=buffers)
 
     def poll(self, timeout: float = 0.0) -> bool:
         return self._connection.poll(timeout)

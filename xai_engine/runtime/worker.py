@@ -27,7 +27,7 @@ from xai_engine.errors import Cancelled, RadiolucentError, WorkerDied
 from xai_engine.runtime import worker_process
 from xai_engine.runtime.job import Died, Done, Event, Failed, Job, Partial
 from xai_engine.runtime.run import Progress
-from xai_engine.runtime.shared_arrays import Channel
+from xai_engine.runtime.shared_arrays import NOTHING, Channel
 from xai_engine.runtime.worker_process import Known, Once
 
 __all__ = ["Died", "Done", "Event", "Failed", "Job", "Once", "Partial", "Progress", "Worker"]
@@ -143,18 +143,18 @@ class Worker:
 
     def _perform(self, job: Job) -> None:
         for attempt in range(2):  # a process that dies while idle is found out too late, the job is unharmed
+            before = self._sent.copy()
             try:
                 self._start()
+                before = self._sent.copy()
                 self._send(job)
             except (OSError, EOFError):
                 self._discard()
                 continue
-            except Exception as error:
-                self._sent.clear()
-                self._discard()
-                job._tell(
-                    Failed(RadiolucentError(f"{job.function}: cannot be sent ({type(error).__name__})"))
-                )
+            except Exception as error:  # cannot be pickled: nothing was sent
+                self._sent = before
+                text = f"{job.function}: its arguments cannot be sent ({type(error).__name__})"
+                job._tell(Failed(RadiolucentError(text)))
                 return
             if self._watch(job, may_retry=attempt == 0):
                 return
@@ -218,7 +218,8 @@ class Worker:
             ready = connection.wait([channel.connection, process.sentinel], _TICK_S)
             if channel.connection in ready:
                 try:
-                    kind, number, value = (*channel.receive(), None)[:3]
+                    message = channel.receive()
+                    kind, number, value = ("", -1, None) if message is NOTHING else (*message, None)[:3]
                 except (EOFError, OSError):
                     return self._bury(job, may_retry and not begun)
                 except Exception as error:

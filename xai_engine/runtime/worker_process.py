@@ -18,7 +18,7 @@ from typing import Any
 
 from xai_engine.errors import RadiolucentError
 from xai_engine.runtime.run import Progress, Run
-from xai_engine.runtime.shared_arrays import Channel
+from xai_engine.runtime.shared_arrays import NOTHING, Channel
 
 REMEMBERED = 4  # values passed as Once that the process keeps, least recently used out first
 
@@ -109,6 +109,8 @@ def _receive(channel: Channel, jobs: queue.SimpleQueue[Any]) -> None:
             os._exit(0)
         except BaseException as error:
             _send_failure(channel, 0, "the job's arguments", error)
+            continue
+        if message is NOTHING:
             continue
         jobs.put(message)
         if message is None:

@@ -1,0 +1,53 @@
+"""Which files a call means, and what its method parameters become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xai_engine.commands import inputs
+from xai_engine.errors import UsageError
+
+
+def test_folders_are_searched_for_images(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    dicom = bytes(128) + b"DICM" + bytes(20)
+    for name in ("b.dcm", "A.PNG", "deep/c.tiff", ".hidden.png", "notes.txt", "deep/report.pdf"):
+        (tmp_path / name).touch()
+    (tmp_path / "deep" / "er" / "IM0001").write_bytes(dicom)
+    (tmp_path / "deep" / "er" / "1.2.840.1.99").write_bytes(dicom)
+    (tmp_path / "deep" / "er" / "README").write_text("x" * 200)
+    found = inputs.find_images(["first.dcm", str(tmp_path)])
+    expected = ["A.PNG", "b.dcm", "deep/c.tiff", "deep/er/1.2.840.1.99", "deep/er/IM0001"]
+    assert found == [Path("first.dcm"), *(tmp_path / name for name in expected)]
+
+
+def test_methods_and_parameters() -> None:
+    lime, ig = inputs.parse_methods(
+        "lime, integrated-gradients,lime",
+        ["lime.samples=300,integrated-gradients.steps=16", "lime.samples=400"],
+    )
+    assert (lime.name, ig.name) == ("lime", "integrated-gradients")
+    assert lime.values()["samples"] == 400
+    assert ig.values()["steps"] == 16
+    assert inputs.parse_methods("none", []) == []
+    with pytest.raises(UsageError, match="not among"):
+        inputs.parse_methods("none", ["lime.samples=3"])
+    with pytest.raises(UsageError, match="between"):
+        inputs.parse_methods("lime", ["lime.samples=-3"])
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("yes", "bool", True),
+        ("0", "bool", False),
+        ("7", "int", 7),
+        ("1e-2", "float", 0.01),
+        ("slic", "str", "slic"),
+    ],
+)
+def test_values(text: str, kind: str, value: object) -> None:
+    assert inputs._value("x", text, kind) == value
+    assert type(inputs._value("x", text, kind)) is type(value)
