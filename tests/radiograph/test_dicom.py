@@ -334,7 +334,7 @@ def test_names(charset: Any, written: str, shown: str, tmp_path: Path) -> None:
 
 def test_study_and_tags(tmp_path: Path) -> None:
     deep = Dataset()
-    deep.CodeValue = "x" * 3000
+    deep.LongCodeValue = "x" * 3000
     item = Dataset()
     item.ConceptCodeSequence = [deep]
     d = dataset(
@@ -351,8 +351,8 @@ def test_study_and_tags(tmp_path: Path) -> None:
     assert tags["0010,0010"].value == "Secret^Person"
     assert tags["0009,1001"].value == "private value"
     assert tags["0009,1002"].value == "binary, 5,000 bytes"
-    nested = tags["0040,0555[0].0040,A168[0].0008,0100"]
-    assert (nested.depth, nested.keyword, len(nested.value)) == (2, "CodeValue", 1000)
+    nested = tags["0040,0555[0].0040,A168[0].0008,0119"]
+    assert (nested.depth, nested.keyword, len(nested.value)) == (2, "LongCodeValue", 1000)
     assert tags["0010,4000"].value == "a b c"
     assert tags["0002,0010"].keyword == "TransferSyntaxUID"
 

@@ -10,6 +10,7 @@ import struct
 import tracemalloc
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -344,3 +345,21 @@ def test_random_damage_never_raises_anything_else(data: st.DataObject, tmp_path:
         assert r.pixels.ndim == 2
         assert np.isfinite(r.pixels).all()
     assert "\n" not in message
+
+
+def test_threads_that_read_at_once_leave_standard_error_and_logs_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import pydicom
+
+    d = pydicom.dcmread(save(dataset(np.tile(PIXELS, (3, 3))), tmp_path / "t.dcm"))
+    d.compress(uid.JPEGLSLossless)
+    d.save_as(tmp_path / "t.dcm")
+    level, filters = logging.getLogger("pydicom").level, list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: read.read(tmp_path / "t.dcm").pixels, range(60)))
+    assert all(np.array_equal(result, results[0]) for result in results)
+    os.write(2, b"still heard")
+    assert capfd.readouterr().err == "still heard"
+    assert logging.getLogger("pydicom").level == level
+    assert list(warnings.filters) == filters
