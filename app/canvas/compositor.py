@@ -7,6 +7,7 @@ transmittance, so a frame costs one table lookup and one multiply-add however ma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -81,9 +82,9 @@ class Compositor:
         lookup = self._table[2]
         if lookup is None or values.dtype != radiograph.pixels.dtype:
             grey = display.to_grey(values, voi, radiograph.inverted != invert)
-        elif values.dtype == np.uint16 and _CV2_WIDE_LUT:
+        elif values.dtype == np.uint16 and wide_lut():
             grey = _u8(cv2.LUT(values, lookup.table))
-        elif values.dtype == np.int16 and _CV2_WIDE_LUT:
+        elif values.dtype == np.int16 and wide_lut():
             # Signed values as an unsigned index that counts from the smallest.
             grey = _u8(cv2.LUT(values.view(np.uint16) ^ np.uint16(0x8000), lookup.table))
         else:
@@ -177,7 +178,8 @@ def _over(grey: Picture, colours: Picture, through: Picture) -> Picture:
     return _u8(cv2.add(colours, result, dst=result))
 
 
-def _wide_lut() -> bool:
+@cache
+def wide_lut() -> bool:
     """cv2 5 looks 16-bit values up ten times faster than numpy; cv2 4 refuses them."""
     import cv2
 
@@ -186,6 +188,3 @@ def _wide_lut() -> bool:
     except cv2.error:
         return False
     return True
-
-
-_CV2_WIDE_LUT = _wide_lut()

@@ -122,6 +122,21 @@ def test_at_one_to_one_the_screen_is_the_picture(
     np.testing.assert_array_equal(actual, np.repeat(expected[:, :, None], 3, axis=2))
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+def test_without_cv2_5_the_greys_are_the_same(monkeypatch: pytest.MonkeyPatch, dtype: Any) -> None:
+    monkeypatch.setattr("app.canvas.compositor.wide_lut", lambda: False)
+    shown = cases.radiograph(
+        (cases.noise(ROWS, COLUMNS).astype(np.int32) - 300)
+        .clip(0 if dtype == np.uint16 else None, None)
+        .astype(dtype)
+    )
+    view = Viewport(ROWS, COLUMNS, 400, 300, 1.0, (ROWS / 2, COLUMNS / 2))
+    window = Window(100.0, 500.0)
+    np.testing.assert_array_equal(
+        Compositor(shown).render(view, window, False), display.picture(shown, window)
+    )
+
+
 def test_a_voi_lut_is_shown_as_it_is(canvas: CanvasView, case: CaseModel) -> None:
     lut = VoiLut(100, (np.linspace(0, 1, 700) ** 2 * 4095).astype(np.uint16), 12, "Curve")
     shown = cases.radiograph(cases.noise(ROWS, COLUMNS), voi=(lut,))
@@ -616,3 +631,11 @@ def test_any_sequence_of_events_leaves_everything_in_order(
     while case.can_undo:
         case.undo()
     assert case.regions == ()
+
+
+def test_the_bench_drags_a_real_widget(qtbot: QtBot) -> None:
+    from app.canvas.bench import measure_drag
+
+    result = measure_drag(size=200, overlays=1, frames=3)
+    assert result["p95_ms"] == result["window"]["p95"] > 0
+    assert {"pan", "zoom", "opacity", "window_fitted"} <= set(result)
