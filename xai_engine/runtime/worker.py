@@ -143,16 +143,13 @@ class Worker:
 
     def _perform(self, job: Job) -> None:
         for attempt in range(2):  # a process that dies while idle is found out too late, the job is unharmed
-            before = self._sent.copy()
             try:
                 self._start()
-                before = self._sent.copy()
                 self._send(job)
             except (OSError, EOFError):
                 self._discard()
                 continue
             except Exception as error:  # cannot be pickled: nothing was sent
-                self._sent = before
                 text = f"{job.function}: its arguments cannot be sent ({type(error).__name__})"
                 job._tell(Failed(RadiolucentError(text)))
                 return
@@ -191,14 +188,14 @@ class Worker:
         assert self._channel is not None
         assert job._call is not None
         args, kwargs = job._call
-        self._channel.send(
-            (
-                job.id,
-                job.function,
-                [self._pass(v) for v in args],
-                {k: self._pass(v) for k, v in kwargs.items()},
-            )
-        )
+        before = self._sent.copy()
+        positional = [self._pass(value) for value in args]
+        named = {key: self._pass(value) for key, value in kwargs.items()}
+        try:
+            self._channel.send((job.id, job.function, positional, named))
+        except BaseException:
+            self._sent = before
+            raise
 
     def _pass(self, value: Any) -> Any:
         if not isinstance(value, Once):
