@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPen, QPolygonF
 
@@ -184,8 +185,21 @@ def scale_bar(painter: QPainter, area: QRectF, spacing: PixelSpacing, view: View
     return box.top()
 
 
+def bar_colours(bar: colour.ColourBar) -> npt.NDArray[np.uint8]:
+    """What a bar shows: uint8 (256, 3) from low to high, black where nothing is drawn on the image.
+
+    In fill mode that is below the threshold, in contour mode everything but the lines.
+    """
+    shown = bar.rgba[:, 3] > 0
+    if bar.levels:
+        values = np.linspace(bar.low, bar.high, len(bar.rgb))
+        width = (bar.high - bar.low) / len(bar.rgb) * 3
+        shown = np.any([np.abs(values - level) <= width for level in bar.levels], axis=0)
+    return np.where(shown[:, None], bar.rgb, 0).astype(np.uint8)
+
+
 def colour_bar(painter: QPainter, area: QRectF, layer: Layer) -> None:
-    """Absolute colour bar of a map, right, in the lower half. Colours that the threshold hides are left black."""
+    """Absolute colour bar of a map, right, in the lower half."""
     metrics = QFontMetricsF(painter.font())
     line = metrics.lineSpacing()
     room = area.height() / 2 - 2 * line - 24
@@ -194,7 +208,7 @@ def colour_bar(painter: QPainter, area: QRectF, layer: Layer) -> None:
     bar = colour.colour_bar(layer.style, layer.explanation.full_scale, layer.explanation.unit)
     height = min(room, 220.0)
     box = QRectF(area.right() - 12, area.bottom() - height - 6, 12, height)
-    rgb = np.where(bar.rgba[:, 3:] > 0, bar.rgb, 0).astype(np.uint8)[::-1]
+    rgb = bar_colours(bar)[::-1]
     pixels = np.ascontiguousarray(np.repeat(rgb[:, None], 4, axis=1))
     image = QImage(pixels.data, 4, len(rgb), 12, QImage.Format.Format_RGB888)
     painter.drawImage(box, image)

@@ -89,8 +89,9 @@ class WindowTool(_Drag):
 
     def press(self, mouse: Mouse) -> None:
         super().press(mouse)
-        voi = self.canvas.case.voi
-        self._window = None if voi is None else as_window(voi)
+        case = self.canvas.case
+        if case.voi is not None and case.radiograph is not None:
+            self._window = as_window(case.voi, case.radiograph.pixels.dtype.kind == "f")
 
     def drag(self, mouse: Mouse) -> None:
         if self._start is None or self._window is None:
@@ -101,11 +102,17 @@ class WindowTool(_Drag):
         )
 
 
-def as_window(voi: Voi) -> Window:
-    """The window that covers the input range of a VOI LUT; a window as it is."""
+def as_window(voi: Voi, exact: bool = False) -> Window:
+    """The window that covers the input range of a VOI LUT; a window as it is.
+
+    exact: write LINEAR as the LINEAR_EXACT that is the same (PS3.3 C.11.2.1.2 and C.11.2.1.3.2), for values that are
+    not whole numbers and may need a window narrower than 1.
+    """
     if isinstance(voi, VoiLut):
         width = max(float(len(voi.data)), 2.0)
         return Window(voi.first + width / 2, width)
+    if exact and voi.function == "LINEAR":
+        return Window(voi.center - 0.5, max(voi.width - 1.0, 1e-6), "LINEAR_EXACT")
     return voi
 
 

@@ -32,6 +32,7 @@ from PySide6.QtWidgets import (
 )
 
 from app.canvas.binding import no_collection
+from app.canvas.furniture import bar_colours
 from app.icons import icon
 from app.theme import current_tokens
 from xai_engine.radiograph import colour
@@ -178,7 +179,7 @@ class ColourBarStrip(QWidget):
         line = metrics.lineSpacing()
         side = max(metrics.horizontalAdvance(tick.label) for tick in bar.ticks) / 2 + 2
         box = QRectF(side, 1, self.width() - 2 * side, 10)
-        rgb = np.where(bar.rgba[:, 3:] > 0, bar.rgb, 0).astype(np.uint8)
+        rgb = bar_colours(bar)
         pixels = np.ascontiguousarray(np.repeat(rgb[None], 4, axis=0))
         painter.drawImage(box, QImage(pixels.data, 256, 4, 768, QImage.Format.Format_RGB888))
         palette = self.palette()

@@ -70,6 +70,7 @@ class LayerCard(QFrame):
         title = layer.title
         self.setAccessibleName(f"Map {title}")
         self.setToolTip(facts(explanation))
+        self.setAccessibleDescription(facts(explanation))
 
         self.visible_box = QCheckBox(title)
         self.visible_box.setAccessibleName(f"Show {title}")

@@ -271,6 +271,18 @@ def test_a_drag_on_a_voi_lut_starts_from_the_window_it_covers(canvas: CanvasView
     assert case.voi.width == pytest.approx(401, abs=0.01)
 
 
+def test_a_drag_on_fractions_can_go_below_a_width_of_one(canvas: CanvasView, case: CaseModel) -> None:
+    shown = cases.radiograph(cases.noise(ROWS, COLUMNS).astype(np.float32) / 1000, voi=(Window(1.0, 1.9),))
+    case.set_radiograph(shown)
+    before = display.picture(shown, shown.voi[0])
+    drag(canvas, LEFT, (100, 100), (100, 100), (100, 100))
+    assert case.voi == Window(0.5, pytest.approx(0.9), "LINEAR_EXACT")
+    np.testing.assert_array_equal(display.picture(shown, case.voi), before)  # type: ignore[arg-type]
+    drag(canvas, LEFT, (300, 100), (0, 100))
+    assert isinstance(case.voi, Window)
+    assert case.voi.width == pytest.approx(0.9 - 0.3 * 0.999, abs=1e-3)
+
+
 def test_the_middle_button_pans_and_the_right_one_zooms_whatever_the_tool(canvas: CanvasView) -> None:
     canvas.set_tool("polygon")
     canvas.actual_size()
@@ -639,3 +651,18 @@ def test_the_bench_drags_a_real_widget(qtbot: QtBot) -> None:
     result = measure_drag(size=200, overlays=1, frames=3)
     assert result["p95_ms"] == result["window"]["p95"] > 0
     assert {"pan", "zoom", "opacity", "window_fitted"} <= set(result)
+
+
+def test_a_colour_bar_shows_what_the_image_can_show() -> None:
+    from app.canvas.furniture import bar_colours
+
+    bar = colour.colour_bar(LayerStyle("cividis", 1.0, 0.25), 2.0)
+    shown = bar_colours(bar).any(axis=1)
+    values = np.linspace(0, 2, 256)
+    assert shown[values > 0.51].all()
+    assert not shown[values < 0.49].any()
+    lines = bar_colours(colour.colour_bar(LayerStyle("blue-orange", 1.0, 0.0, "contour"), 2.0)).any(axis=1)
+    values = np.linspace(-2, 2, 256)
+    near = np.min(np.abs(values[:, None] - np.array([-1.5, -1, -0.5, 0.5, 1, 1.5])), axis=1)
+    assert lines[near < 0.03].all()
+    assert not lines[near > 0.1].any()
