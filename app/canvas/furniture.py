@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPen, QPolygonF
+from PySide6.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPen, QPolygonF
 
 from app.canvas.shapes import Points, handles
 from app.canvas.viewport import Viewport, edge_letters
@@ -247,3 +247,36 @@ def region(painter: QPainter, shape: Region, view: Viewport, ratio: float, selec
         bounds = drawn.boundingRect()
         height = QFontMetricsF(painter.font()).height()
         write(painter, QRectF(bounds.left(), bounds.top() - height - 4, 300, height), shape.name, _LEFT, tint)
+
+
+def invitation(painter: QPainter, box: QRectF) -> None:
+    """What an empty canvas says."""
+    height = painter.fontMetrics().lineSpacing()
+    title = QFont(painter.font())
+    title.setPointSizeF(title.pointSizeF() * 1.35)
+    centre = int(Qt.AlignmentFlag.AlignCenter)
+    painter.setPen(QColor(DARK.muted))
+    painter.drawText(box.translated(0, height), centre, "or open one (Ctrl+O)")
+    painter.setFont(title)
+    painter.setPen(_TEXT)
+    painter.drawText(box.translated(0, -height * 0.5), centre, "Drop a radiograph here")
+
+
+def paint_all(
+    painter: QPainter, box: QRectF, case: CaseModel, view: Viewport, ratio: float, top_layer: Layer | None
+) -> None:
+    """Everything that is not the radiograph and not a map, over a whole canvas."""
+    radiograph = case.radiograph
+    assert radiograph is not None
+    for shape in case.regions:
+        region(painter, shape, view, ratio, shape.id == case.selected_region)
+    area = box.adjusted(MARGIN, MARGIN, -MARGIN, -MARGIN)
+    lower = area.bottom()
+    if radiograph.spacing is not None:
+        lower = scale_bar(painter, area, radiograph.spacing, view, ratio)
+    corner_texts(painter, area, case, view, lower)
+    orientation_letters(painter, area, case, view, lower)
+    if radiograph.study.synthetic:
+        notice(painter, area, SYNTHETIC)
+    if top_layer is not None:
+        colour_bar(painter, area, top_layer)

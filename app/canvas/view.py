@@ -8,12 +8,10 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import (
     QColor,
     QCursor,
-    QFont,
     QImage,
     QKeyEvent,
     QMouseEvent,
     QPainter,
-    QPainterPath,
     QPaintEvent,
     QPen,
     QResizeEvent,
@@ -23,10 +21,13 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from app.canvas import furniture, keys, shapes
 from app.canvas.binding import listen, no_collection
-from app.canvas.compositor import Compositor, Picture
+from app.canvas.compositor import Compositor
+from app.canvas.draw_tools import DrawTool, PolygonTool
+from app.canvas.loupe import Loupe, as_image
 from app.canvas.measurer import RegionMeasurer
 from app.canvas.readout import Readout, read_out
-from app.canvas.tools import TOOLS, DrawTool, Mouse, PanTool, PolygonTool, SelectTool, Tool, ZoomTool
+from app.canvas.toolbox import TOOLS
+from app.canvas.tools import Mouse, PanTool, SelectTool, Tool, ZoomTool
 from app.canvas.viewport import Orientation, Viewport
 from app.model.case import CaseModel
 from app.model.layer import Layer
@@ -34,8 +35,6 @@ from app.theme import DARK
 from xai_engine.radiograph.types import Window
 
 SETTLE_MS = 120
-LOUPE = 230  # diameter, logical pixels
-LOUPE_FACTOR = 2.5
 
 
 class CanvasView(QWidget):
@@ -57,7 +56,7 @@ class CanvasView(QWidget):
         self.viewport = Viewport(1, 1, 1, 1)
         self.measurer = RegionMeasurer(case, self)
         self._compositor: Compositor | None = None
-        self._loupe: Compositor | None = None
+        self._loupe: Loupe | None = None
         self._fitted = True
         self._annotations = True
         self._draft = False
@@ -87,7 +86,7 @@ class CanvasView(QWidget):
         return self._tool.name
 
     def set_tool(self, name: str) -> None:
-        """One of `app.canvas.tools.TOOLS`. An unfinished drawing is dropped."""
+        """One of `app.canvas.toolbox.TOOLS`. An unfinished drawing is dropped."""
         if name == self._tool.name:
             return
         self._tool.cancel()
@@ -257,12 +256,16 @@ class CanvasView(QWidget):
             try:
                 painter.fillRect(self.rect(), QColor(DARK.image))
                 if self.case.radiograph is None:
-                    self._paint_empty(painter)
+                    furniture.invitation(painter, QRectF(self.rect()))
                 else:
                     self._paint_image(painter)
                     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
                     if self._annotations:
-                        self._paint_annotations(painter)
+                        layers = self.shown_layers()
+                        top = layers[-1] if layers else None
+                        furniture.paint_all(
+                            painter, QRectF(self.rect()), self.case, self.viewport, self.ratio, top
+                        )
                     self._tool.paint(painter)
                     if self._tool.name == "magnify":
                         self._paint_loupe(painter)
@@ -273,19 +276,6 @@ class CanvasView(QWidget):
                     painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
             finally:
                 painter.end()
-
-    def _paint_empty(self, painter: QPainter) -> None:
-        box = QRectF(self.rect())
-        height = painter.fontMetrics().lineSpacing()
-        title = QFont(painter.font())
-        title.setPointSizeF(title.pointSizeF() * 1.35)
-        painter.setPen(QColor(DARK.muted))
-        painter.drawText(box.translated(0, height), int(Qt.AlignmentFlag.AlignCenter), "or open one (Ctrl+O)")
-        painter.setFont(title)
-        painter.setPen(QColor(DARK.text))
-        painter.drawText(
-            box.translated(0, -height * 0.5), int(Qt.AlignmentFlag.AlignCenter), "Drop a radiograph here"
-        )
 
     def _paint_image(self, painter: QPainter) -> None:
         x0, y0, x1, y1 = self.viewport.visible()
@@ -301,53 +291,13 @@ class CanvasView(QWidget):
         )
         painter.drawImage(QPointF(x0 / self.ratio, y0 / self.ratio), as_image(picture, self.ratio))
 
-    def _paint_annotations(self, painter: QPainter) -> None:
-        radiograph = self.case.radiograph
-        assert radiograph is not None
-        for region in self.case.regions:
-            selected = region.id == self.case.selected_region
-            furniture.region(painter, region, self.viewport, self.ratio, selected)
-        margin = furniture.MARGIN
-        area = QRectF(self.rect()).adjusted(margin, margin, -margin, -margin)
-        lower = area.bottom()
-        if radiograph.spacing is not None:
-            lower = furniture.scale_bar(painter, area, radiograph.spacing, self.viewport, self.ratio)
-        furniture.corner_texts(painter, area, self.case, self.viewport, lower)
-        furniture.orientation_letters(painter, area, self.case, self.viewport, lower)
-        if radiograph.study.synthetic:
-            furniture.notice(painter, area, furniture.SYNTHETIC)
-        layers = self.shown_layers()
-        if layers:
-            furniture.colour_bar(painter, area, layers[-1])
-
     def _paint_loupe(self, painter: QPainter) -> None:
-        if self._mouse is None or self._compositor is None or self.case.voi is None:
+        if self._mouse is None or self._compositor is None:
             return
         if self._loupe is None:
-            self._loupe = self._compositor.sibling()
-        side = round(LOUPE * self.ratio)
-        view = self.viewport.resized(side, side).centered_at(
-            self._mouse.row, self._mouse.column, self.viewport.scale * LOUPE_FACTOR
-        )
-        x0, y0, x1, y1 = view.visible()
-        if x0 >= x1 or y0 >= y1:
-            return
-        picture = self._loupe.render(view, self.case.voi, self.case.invert, self.shown_layers())
-        left, top = self._mouse.x / self.ratio - LOUPE / 2, self._mouse.y / self.ratio - LOUPE / 2
-        circle = QRectF(left, top, LOUPE, LOUPE)
-        path = QPainterPath()
-        path.addEllipse(circle)
-        painter.save()
-        painter.setClipPath(path)
-        painter.fillRect(circle, QColor(DARK.image))
-        painter.drawImage(
-            QPointF(left + x0 / self.ratio, top + y0 / self.ratio), as_image(picture, self.ratio)
-        )
-        painter.restore()
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        for pen in (QPen(QColor(0, 0, 0), 4), QPen(QColor(DARK.muted), 1.5)):
-            painter.setPen(pen)
-            painter.drawEllipse(circle)
+            self._loupe = Loupe(self._compositor)
+        at = QPointF(self._mouse.x, self._mouse.y)
+        self._loupe.paint(painter, at, self.viewport, self.ratio, self.case, self.shown_layers())
 
     def sizeHint(self) -> QSize:
         return QSize(900, 800)
@@ -446,12 +396,3 @@ class CanvasView(QWidget):
         if self._mouse is None or self.case.radiograph is None:
             return None
         return read_out(self.case, self._mouse.row, self._mouse.column)
-
-
-def as_image(picture: Picture, ratio: float) -> QImage:
-    """A QImage that shares the array's memory (keep the array while it is in use)."""
-    height, width = picture.shape[:2]
-    kind = QImage.Format.Format_Grayscale8 if picture.ndim == 2 else QImage.Format.Format_RGB32
-    image = QImage(picture.data, width, height, picture.strides[0], kind)
-    image.setDevicePixelRatio(ratio)
-    return image

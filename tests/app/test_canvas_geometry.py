@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -39,6 +39,7 @@ def viewports(draw: st.DrawFn) -> Viewport:
     return view.fitted().centered_at(row, column, draw(st.floats(0.02, 40)))
 
 
+@settings(deadline=None)
 @given(orientations, st.integers(1, 6), st.integers(1, 6), st.data())
 def test_source_box_is_the_part_that_apply_shows(
     view: Orientation, rows: int, columns: int, data: st.DataObject
@@ -54,6 +55,7 @@ def test_source_box_is_the_part_that_apply_shows(
     np.testing.assert_array_equal(view.apply(image[r0:r1, c0:c1]), shown[top:bottom, left:right])
 
 
+@settings(deadline=None)
 @given(viewports(), st.floats(0, 1), st.floats(0, 1))
 def test_device_and_source_are_inverse(view: Viewport, a: float, b: float) -> None:
     points = np.array([[a * view.rows, b * view.columns]])
@@ -76,6 +78,7 @@ def test_pixels_are_drawn_where_to_device_says(orientation: Orientation) -> None
             assert drawn[int(y) - y0, int(x) - x0] == image[row, column]
 
 
+@settings(deadline=None)
 @given(viewports(), st.floats(0.05, 0.95), st.floats(0.05, 0.95), st.floats(0.2, 5))
 def test_the_point_under_the_cursor_stays_when_zooming(
     view: Viewport, a: float, b: float, factor: float
@@ -90,6 +93,7 @@ def test_the_point_under_the_cursor_stays_when_zooming(
     assert np.abs(after - (x, y)).max() <= 0.5 + 0.5 * max(1.0, zoomed.scale / view.scale) + 1e-6
 
 
+@settings(deadline=None)
 @given(viewports())
 def test_fit_shows_the_whole_image_and_touches_two_edges(view: Viewport) -> None:
     fitted = view.fitted()
@@ -117,6 +121,7 @@ def test_letters_follow_the_view(steps: Any, expected: dict[str, str]) -> None:
     assert edge_letters(("", ""), view) == {}
 
 
+@settings(deadline=None)
 @given(arrays(np.uint16, st.tuples(st.integers(4, 40), st.integers(4, 40))), orientations)
 def test_at_one_to_one_pixels_are_untouched(image: Any, orientation: Orientation) -> None:
     rows, columns = image.shape
@@ -264,6 +269,7 @@ def test_handles_of_a_box(kind: Any, handle: int, to: tuple[float, float], expec
     assert len(changed.points) == 2
 
 
+@settings(deadline=None)
 @given(st.integers(0, 7), st.floats(-50, 100), st.floats(-50, 100))
 def test_a_tilted_box_keeps_its_tilt(handle: int, row: float, column: float) -> None:
     changed = shapes.reshaped(TILTED, handle, row, column)
@@ -284,6 +290,7 @@ def test_moving_a_vertex_of_a_polygon() -> None:
     np.testing.assert_array_equal(shapes.reshaped(region, 1, 3, 4).points, [[0, 0], [3, 4], [10, 10]])
 
 
+@settings(deadline=None)
 @given(orientations, st.floats(0.3, 5))
 def test_hits_agree_with_the_mask(orientation: Orientation, scale: float) -> None:
     region = Region("ellipse", np.array([[10.0, 20.0], [40.0, 70.0]]))
