@@ -290,7 +290,7 @@ def test_moving_a_vertex_of_a_polygon() -> None:
     np.testing.assert_array_equal(shapes.reshaped(region, 1, 3, 4).points, [[0, 0], [3, 4], [10, 10]])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=15)
 @given(orientations, st.floats(0.3, 5))
 def test_hits_agree_with_the_mask(orientation: Orientation, scale: float) -> None:
     region = Region("ellipse", np.array([[10.0, 20.0], [40.0, 70.0]]))
