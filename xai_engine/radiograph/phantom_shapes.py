@@ -58,9 +58,14 @@ class Frame:
 
     def depth(self, mask: npt.NDArray[np.uint8]) -> Map:
         """Distance in mm from each pixel of the mask to its outline. The border of the image is no outline."""
-        padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-        distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-        return np.asarray(distance * self.spacing, np.float32)
+        out = np.zeros(self.shape, np.float32)
+        x, y, width, height = cv2.boundingRect(mask)
+        if width:
+            part = np.s_[max(0, y - 1) : y + height + 1, max(0, x - 1) : x + width + 1]
+            padded = cv2.copyMakeBorder(mask[part], 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+            distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            out[part] = distance[1:-1, 1:-1] * self.spacing
+        return out
 
     def dome(self, mask: npt.NDArray[np.uint8], reach: float, power: float = 0.5) -> Map:
         """0 at the outline, 1 from `reach` mm inwards, round between (power 0.5: a quarter circle)."""
