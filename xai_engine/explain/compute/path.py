@@ -147,22 +147,21 @@ POSITIONS = 4  # on each path, one in each quarter and mirrored: exact where the
 def expected_gradients(method: ExpectedGradients, session: Session) -> Attribution:
     """Mean over random baselines b of the path integral from b to x, each at POSITIONS places.
 
-    Baselines: a flat image of a grey drawn from the image's range, or the image blurred by 4 to 32 grid pixels; each with
+    Baselines: a flat image of the grey of a random valid pixel, or the image blurred by 4 to 32 grid pixels; each with
     Gaussian noise. Each baseline has a generator of its own, so its draw does not depend on the batch.
     """
     x, valid = session.x, session.valid
     paths = max(1, method.samples // POSITIONS)
     inside = x[..., valid] if bool(valid.any()) else x.flatten(2)
-    low, high = inside.amin(-1)[..., None, None], inside.amax(-1)[..., None, None]
-    spread = float((high - low).max()) * method.noise
+    spread = float(inside.max() - inside.min()) * method.noise
     total = torch.zeros_like(x[0], dtype=torch.float64)
     base_scores: list[float] = []
     session.plan(paths * (1 + 3 * POSITIONS), "sampling baselines")
     with session.stoppable():
         for index in range(paths):
             rng = session.run.rng(11, index)
-kind, grey, sigma, first, second = (float(v) for v in rng.random(5))
-            flat = (low + grey * (high - low)).expand_as(x)
+            kind, grey, sigma, first, second = (float(v) for v in rng.random(5))
+            flat = inside[0, :, int(grey * inside.shape[-1])][None, :, None, None].expand_as(x)
             base = flat if kind < 0.5 else blurred(x, valid, 4.0 * 8.0**sigma)
             noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)).to(x.device)
             base = torch.where(valid, base + spread * noise, x)

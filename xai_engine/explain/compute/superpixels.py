@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,23 +37,38 @@ def segment(
         return np.full(grey.shape, -1, np.int32)
     low, high = float(grey[valid].min()), float(grey[valid].max())
     image = np.where(valid, (grey - low) / max(high - low, 1e-12), 0.0)
-    if kind == "slic":
-        mask = None if valid.all() else valid
-        raw = segmentation.slic(
-            image, count, compactness, channel_axis=None, mask=mask, start_label=0, enforce_connectivity=True
-        )
-    elif kind == "watershed":
-        gradient = ndimage.gaussian_gradient_magnitude(image, 1.0)
-        raw = segmentation.watershed(gradient, markers=count, mask=valid, compactness=compactness * 0.01)
+    if kind in ("slic", "watershed"):
+        raw = np.zeros(grey.shape, np.int64)
+        for asked in (count, 2 * count, 4 * count):  # both may give far fewer than they are asked for
+            raw = _seeded(image, valid, kind, asked, compactness)
+            if len(np.unique(raw[valid])) >= max(2, count // 2):
+                break
     elif kind == "felzenszwalb":
         smallest = max(2, int(valid.sum() / count / 4))
         raw = segmentation.felzenszwalb(image, scale=100, sigma=0.8, min_size=smallest)
     elif kind == "quickshift":
         colour = np.repeat(image[..., None], 3, axis=2)
-        raw = segmentation.quickshift(colour, ratio=0.2, kernel_size=4, max_dist=200, rng=seed)
+        raw = np.zeros(grey.shape, np.int64)
+        for width, reach in ((4, 200), (4, 10), (3, 6), (2, 4)):  # the first is the lime package's
+            raw = segmentation.quickshift(colour, ratio=0.2, kernel_size=width, max_dist=reach, rng=seed)
+            if len(np.unique(raw[valid])) >= max(2, count // 3):
+                break
     else:
         raise ValueError(f"no segmentation {kind!r}")
     return _merge(_connected(np.where(valid, raw, -1), valid), image, count)
+
+
+def _seeded(
+    image: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_], kind: str, count: int, compactness: float
+) -> npt.NDArray[np.int_]:
+    """The segmentations that grow from `count` seeds."""
+    if kind == "slic":
+        mask = None if valid.all() else valid
+        raw = segmentation.slic(image, count, compactness, channel_axis=None, mask=mask, start_label=0)
+    else:
+        gradient = ndimage.gaussian_gradient_magnitude(image, 1.0)
+        raw = segmentation.watershed(gradient, markers=count, mask=valid, compactness=compactness * 0.01)
+    return np.asarray(raw, np.int64)
 
 
 def _connected(raw: npt.NDArray[np.int_], valid: npt.NDArray[np.bool_]) -> Labels:
@@ -132,13 +151,27 @@ class Hider:
         return np.append(values, 0.0)[self.labels]
 
 
+def _awaited(session: Session, work: Callable[[], Labels]) -> Labels:
+    """The result of work that cannot be stopped (quickshift takes a second or two), looking for cancellation meanwhile.
+
+    After cancellation the thread ends by itself; nobody waits for it.
+    """
+    pool = ThreadPoolExecutor(1)
+    try:
+        future = pool.submit(work)
+        while True:
+            session.tick()
+            with suppress(FutureTimeout):
+                return future.result(timeout=0.1)
+    finally:
+        pool.shutdown(wait=False)
+
+
 def hider(method: _Superpixels, session: Session) -> Hider:
     grey = session.input.array.mean(0)
     seed = int(session.run.rng(30).integers(2**31))
-    session.tick()
-    labels = segment(
-        grey, session.input.valid, method.segmentation, method.segments, method.compactness, seed
-    )
+    about = (method.segmentation, method.segments, method.compactness, seed)
+    labels = _awaited(session, lambda: segment(grey, session.input.valid, *about))
     count = int(labels.max()) + 1
     index = torch.from_numpy(np.where(labels < 0, count, labels).ravel().astype(np.int64)).to(
         session.x.device

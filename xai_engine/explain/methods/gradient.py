@@ -102,7 +102,7 @@ class ExpectedGradients(Method):
     name: ClassVar[str] = "gradient-shap"
     title: ClassVar[str] = "Expected gradients"
     summary: ClassVar[str] = (
-        "Integrated Gradients averaged over many baselines (black to white flat images and blurred copies), drawn at random."
+        "Integrated Gradients averaged over many baselines (flat images of its own greys, blurred copies), drawn at random."
     )
     family: ClassVar[Family] = "gradient"
     unit: ClassVar[str] = "logit per pixel"

@@ -179,7 +179,7 @@ class Rise(Method):
     name: ClassVar[str] = "rise"
     title: ClassVar[str] = "RISE"
     summary: ClassVar[str] = (
-        "Scores the image through many random soft masks: what is the score worth where a pixel was shown, and where hidden?"
+        "Scores the image through many random soft masks and compares where a pixel was shown with where it was hidden."
     )
     family: ClassVar[Family] = "perturbation"
     unit: ClassVar[str] = "logit"
