@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
@@ -142,11 +143,21 @@ def _window(files: list[str]) -> int:
     try:
         module: Any = import_module("app.main")
     except ImportError as error:
+        remedy = _package(str(error)) or "run `pip install PySide6-Essentials`"
         raise RadiolucentError(
-            f"the window needs Qt, which does not load ({error}); pip install PySide6-Essentials, "
-            "or use `radiolucent analyze IMAGE`"
+            f"the window needs Qt, which does not load ({error}); {remedy}, or use `radiolucent analyze IMAGE`"
         ) from error
     return int(module.run(files))
+
+
+def _package(message: str) -> str:
+    """How to install the system library that a loader misses, in Debian's naming; "" for another message."""
+    found = re.search(r"(lib[\w.+-]+?)\.so\.(\d+)", message)
+    if found is None:
+        return ""
+    stem, version = found[1].lower(), found[2]
+    name = {"libglib-2.0": "libglib2.0-0"}.get(stem) or f"{stem}{'-' if stem[-1].isdigit() else ''}{version}"
+    return f"install the system package {name} (Debian, Ubuntu: apt-get install {name})"
 
 
 @contextmanager
