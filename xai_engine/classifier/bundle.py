@@ -1,10 +1,10 @@
 """Model bundles in MONAI's layout: found, verified, loaded. Weights are safetensors only; nothing here unpickles.
 
-    <bundle>/configs/metadata.json    MONAI metadata plus the section "radiolucent"
-    <bundle>/configs/inference.json   network_def, lungs_def, gate_def, preprocessing, calibration, gate
-    <bundle>/models/model.safetensors, models/lungs.safetensors, models/gate.safetensors
-    <bundle>/docs/README.md           the model card
-    <bundle>/manifest.json            SHA-256 of everything in configs/ and models/
+<bundle>/configs/metadata.json    MONAI metadata plus the section "radiolucent"
+<bundle>/configs/inference.json   network_def, lungs_def, gate_def, preprocessing, calibration, gate
+<bundle>/models/model.safetensors, models/lungs.safetensors, models/gate.safetensors
+<bundle>/docs/README.md           the model card
+<bundle>/manifest.json            SHA-256 of everything in configs/ and models/
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({type(error).__name__}); install the model again") from error
+        raise ModelError(
+            f"{path}: cannot be read ({type(error).__name__}); install the model again"
+        ) from error
     if not isinstance(value, dict):
         raise ModelError(f"{path}: not an object; install the model again")
     return value
@@ -66,13 +68,17 @@ def info(bundle: Path) -> ModelInfo:
             title=ours["title"],
             architecture=ours["architecture"],
             classes=tuple(ours["classes"]),
-            input_shape=tuple(ours["input_shape"]),  # type: ignore[arg-type]
+            input_shape=tuple(ours["input_shape"]),
             intended_use=metadata["intended_use"],
             limitations=tuple(ours["limitations"]),
             training_data=tuple(ours["training_data"]),
             operating_points=tuple(
                 OperatingPoint(
-                    p["name"], float(p["threshold"]), tuple(p["sensitivity"]), tuple(p["specificity"]), p["population"]
+                    p["name"],
+                    float(p["threshold"]),
+                    tuple(p["sensitivity"]),
+                    tuple(p["specificity"]),
+                    p["population"],
                 )
                 for p in ours["operating_points"]
             ),
@@ -117,5 +123,9 @@ def load(bundle: Path, policy: DevicePolicy | None = None) -> Classifier:
         calibration = Platt.from_json(config["calibration"])
     except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{bundle}: the weights do not fit the configuration ({reason}); install it again") from error
-    return Classifier(description, network, finder, gate, preprocessing, calibration, config.get("gate", {}), policy)
+        raise ModelError(
+            f"{bundle}: the weights do not fit the configuration ({reason}); install it again"
+        ) from error
+    return Classifier(
+        description, network, finder, gate, preprocessing, calibration, config.get("gate", {}), policy
+    )

@@ -35,12 +35,19 @@ class LungFields:
     def in_grid(self, transform: GridTransform) -> npt.NDArray[np.float32]:
         """Lung probability sampled on another grid over the same image, 0 outside."""
         rows = transform.origin_row + (np.arange(transform.grid_shape[0]) + 0.5) * transform.scale_row
-        columns = transform.origin_column + (np.arange(transform.grid_shape[1]) + 0.5) * transform.scale_column
+        columns = (
+            transform.origin_column + (np.arange(transform.grid_shape[1]) + 0.5) * transform.scale_column
+        )
         y = (rows - self.transform.origin_row) / self.transform.scale_row - 0.5
         x = (columns - self.transform.origin_column) / self.transform.scale_column - 0.5
         map_x, map_y = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
         return cv2.remap(
-            self.probability * self.mask, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+            self.probability * self.mask,
+            map_x,
+            map_y,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=0,
         )
 
 
@@ -54,7 +61,7 @@ class LungFinder:
         self, grey: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], aspect: float = 1.0
     ) -> tuple[npt.NDArray[np.float32], GridTransform, npt.NDArray[np.bool_]]:
         """Input (128, 128) of the U-Net for one upright grey image."""
-        transform = preprocess.letterbox(grey.shape, SIZE, aspect)  # type: ignore[arg-type]
+        transform = preprocess.letterbox((grey.shape[0], grey.shape[1]), SIZE, aspect)
         small, inside = preprocess.sample(grey, valid, transform)
         return preprocess.standardise(small, inside, SPEC), transform, inside
 

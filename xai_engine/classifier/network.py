@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -43,7 +44,9 @@ def build(definition: Mapping[str, Any]) -> nn.Module:
 
 
 class _ConvNormAct(nn.Sequential):
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
+    ) -> None:
         layers: list[nn.Module] = [
             nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03),
@@ -87,7 +90,9 @@ class EfficientNetLite0(nn.Module):
         for expansion, channels, blocks, stride, kernel in self.STAGES:
             stage: list[nn.Module] = []
             for index in range(blocks):
-                stage.append(_InvertedResidual(width, channels, kernel, stride if index == 0 else 1, expansion))
+                stage.append(
+                    _InvertedResidual(width, channels, kernel, stride if index == 0 else 1, expansion)
+                )
                 width = channels
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
@@ -122,7 +127,8 @@ class EfficientNetLite0(nn.Module):
         prefix = {id(block): f"_blocks.{index}." for index, block in enumerate(blocks)}
         groups: list[tuple[str, str, str]] = [("stem", "_conv_stem", "_bn0"), ("head", "_conv_head", "_bn1")]
         for stage_index, stage in enumerate(self.stages):
-            for block_index, block in enumerate(stage):  # type: ignore[arg-type]
+            assert isinstance(stage, nn.Sequential)
+            for block_index, block in enumerate(stage):
                 here, there = f"stages.{stage_index}.{block_index}.", prefix[id(block)]
                 if not isinstance(block.expand, nn.Identity):
                     groups.append((here + "expand", there + "_expand_conv", there + "_bn0"))
@@ -153,9 +159,7 @@ class SmallNet(nn.Module):
     def __init__(self, in_channels: int = 1, num_classes: int = 1, width: int = 8, pools: int = 1) -> None:
         super().__init__()
         channels = (in_channels, width, 2 * width, 4 * width, 4 * width)
-        self.stages = nn.Sequential(
-            *(_ConvNormAct(a, b, 3, 2) for a, b in zip(channels[:-1], channels[1:], strict=True))
-        )
+        self.stages = nn.Sequential(*(_ConvNormAct(a, b, 3, 2) for a, b in pairwise(channels)))
         self.pool = nn.AdaptiveAvgPool2d(pools)
         self.fc = nn.Linear(channels[-1] * pools * pools, num_classes)
 

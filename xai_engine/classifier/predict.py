@@ -76,7 +76,7 @@ class Classifier:
         self.info = info
         self.device: Literal["cpu", "cuda"] = self.policy.device
         self.precision: Literal["fp32", "bf16"] = self.policy.precision
-        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         self.network.requires_grad_(False)
         if finder is not None:
             finder.network.to(self.device).requires_grad_(False)
@@ -139,13 +139,17 @@ class Classifier:
         if factor > 1:
             small = (max(1, shape[1] // factor), max(1, shape[0] // factor))
             grey_small = cv2.resize(grey, small, interpolation=cv2.INTER_AREA)
-            valid_small = cv2.resize(valid.astype(np.uint8), small, interpolation=cv2.INTER_NEAREST).astype(bool)
+            valid_small = cv2.resize(valid.astype(np.uint8), small, interpolation=cv2.INTER_NEAREST).astype(
+                bool
+            )
         else:
             grey_small, valid_small = grey, valid
         array, inside = self._view(grey_small, valid_small, transform)
         array.setflags(write=False)
         inside.setflags(write=False)
-        return Prepared(grey_small, valid_small, aspect, lungs, ModelInput(array, inside, transform, sha), refusal)
+        return Prepared(
+            grey_small, valid_small, aspect, lungs, ModelInput(array, inside, transform, sha), refusal
+        )
 
     def _view(
         self,
@@ -217,7 +221,9 @@ class Classifier:
 
     def differentiable_scores(self, batch: torch.Tensor, target: str) -> torch.Tensor:
         """Scores (n,) with a graph; fp32 unless the caller has opened an autocast region."""
-        return self.score_of(self.network(batch.contiguous(memory_format=torch.channels_last)).float(), target)
+        return self.score_of(
+            self.network(batch.contiguous(memory_format=torch.channels_last)).float(), target
+        )
 
     def layer(self, name: str) -> nn.Module:
         """A module by its dotted name. Raises UsageError naming the layers that Grad-CAM may use."""
@@ -237,7 +243,9 @@ class Classifier:
         run = run or Run()
         out: list[Prediction] = []
         for start in range(0, len(radiographs), 8):
-            run.check(start / len(radiographs), "reading the images" if len(radiographs) > 1 else "classifying")
+            run.check(
+                start / len(radiographs), "reading the images" if len(radiographs) > 1 else "classifying"
+            )
             began = time.perf_counter()
             part = self.prepared(radiographs[start : start + 8])
             views = np.concatenate([self._views(p) for p in part])

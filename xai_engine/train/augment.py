@@ -14,7 +14,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.transforms.intensity.array import RandAdjustContrast, RandBiasField, RandGaussianNoise, RandHistogramShift
+from monai.transforms.intensity.array import (
+    RandAdjustContrast,
+    RandBiasField,
+    RandGaussianNoise,
+    RandHistogramShift,
+)
 from monai.transforms.spatial.array import RandAffine
 from monai.transforms.transform import Randomizable
 
@@ -66,9 +71,13 @@ class Augment(Randomizable):
         self.bias = RandBiasField(degree=2, coeff_range=(-0.25, 0.25), prob=spec.p_bias)
         self.noise = RandGaussianNoise(prob=spec.p_noise, std=0.04)
 
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Augment:
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> Augment:
         super().set_random_state(seed, state)
-        for index, transform in enumerate((self.affine, self.contrast, self.histogram, self.bias, self.noise)):
+        for index, transform in enumerate(
+            (self.affine, self.contrast, self.histogram, self.bias, self.noise)
+        ):
             transform.set_random_state(None if seed is None else (seed + 7919 * (index + 1)) % 2**32)
         return self
 
@@ -86,7 +95,9 @@ class Augment(Randomizable):
         window = side / self.zoom
         offset = (side - window) / 2
         scale = window / self.size
-        matrix = np.array([[scale, 0, offset + scale / 2 - 0.5], [0, scale, offset + scale / 2 - 0.5]], np.float32)
+        matrix = np.array(
+            [[scale, 0, offset + scale / 2 - 0.5], [0, scale, offset + scale / 2 - 0.5]], np.float32
+        )
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         blur = scale > 1.5
         planes = [cv2.GaussianBlur(p, (0, 0), 0.4 * scale) if blur else p for p in stacked]
@@ -99,7 +110,8 @@ class Augment(Randomizable):
             image = self._intensity(image, inside)
             image, inside = self._shortcuts(image, inside, lung)
             if self.spec.p_flip and self.R.random() < self.spec.p_flip:
-                image, inside, lung, further = (a[:, ::-1] for a in (image, inside, lung, further))
+                image, lung, further = image[:, ::-1], lung[:, ::-1], further[:, ::-1]
+                inside = inside[:, ::-1]
         out = standardise(np.ascontiguousarray(image), np.ascontiguousarray(inside), self.preprocess)
         return out, np.ascontiguousarray(inside), np.ascontiguousarray(lung), np.ascontiguousarray(further)
 
@@ -111,7 +123,11 @@ class Augment(Randomizable):
         if self.R.random() < self.spec.p_blur:
             sigma = float(self.R.uniform(0.4, 1.3))
             blurred = cv2.GaussianBlur(image, (0, 0), sigma)
-            image = blurred if self.R.random() < 0.6 else image + float(self.R.uniform(0.3, 1.2)) * (image - blurred)
+            image = (
+                blurred
+                if self.R.random() < 0.6
+                else image + float(self.R.uniform(0.3, 1.2)) * (image - blurred)
+            )
         return image * inside
 
     def _shortcuts(self, image: Image, inside: Mask, lung: Image) -> tuple[Image, Mask]:

@@ -49,13 +49,17 @@ class Trained:
     logits: npt.NDArray[np.float64]
 
 
-def sampling_weights(samples: tuple[Sample, ...], which: npt.NDArray[np.intp], shares: dict[str, float]) -> npt.NDArray[np.float64]:
+def sampling_weights(
+    samples: tuple[Sample, ...], which: npt.NDArray[np.intp], shares: dict[str, float]
+) -> npt.NDArray[np.float64]:
     """Probability of each image: populations in the given shares, both classes equally often within each."""
     out = np.zeros(len(which))
     for population, share in shares.items():
         for positive in (False, True):
             members = [
-                k for k, i in enumerate(which) if samples[i].population == population and (samples[i].label >= 0.4) == positive
+                k
+                for k, i in enumerate(which)
+                if samples[i].population == population and (samples[i].label >= 0.4) == positive
             ]
             if members:
                 out[members] = share / 2 / len(members)
@@ -83,16 +87,20 @@ def loss_of(
             logits, cells = network(x)[:, 0], None
     logits = logits.float()
     weights = batch["weight"]
-    image_loss = F.binary_cross_entropy_with_logits(logits, batch["label"], weights, reduction="sum") / weights.sum()
+    image_loss = (
+        F.binary_cross_entropy_with_logits(logits, batch["label"], weights, reduction="sum") / weights.sum()
+    )
     if cells is None or dense_weight == 0:
         return image_loss, logits
     cells = cells.float()
-    truth = F.adaptive_avg_pool2d(batch["boxes"][:, None], cells.shape[-2:])[:, 0]
+    truth = F.adaptive_avg_pool2d(batch["boxes"][:, None], (cells.shape[-2], cells.shape[-1]))[:, 0]
     usable = (batch["has_boxes"] | (batch["label"] < 0.02)).float()[:, None, None] * weights[:, None, None]
     # few cells are ever inside a box: weigh them up so that they count about as much as the others
     balance = 1.0 + 4.0 * truth
     per_cell = F.binary_cross_entropy_with_logits(cells, truth, reduction="none") * usable * balance
-    return image_loss + dense_weight * per_cell.sum() / (usable * balance.detach()).sum().clamp(min=1.0), logits
+    return image_loss + dense_weight * per_cell.sum() / (usable * balance.detach()).sum().clamp(
+        min=1.0
+    ), logits
 
 
 def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> Trained:
@@ -111,7 +119,7 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> Trained:
     network = build(config["network"])
     if config.get("imagenet") and isinstance(network, EfficientNetLite0):
         network.load_imagenet(imagenet_weights())
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network)
     stages = [Stage(**s) for s in config["stages"]]
     which = np.array([i for i, s in enumerate(samples) if s.split == "train" and s.weight > 0])
@@ -151,10 +159,14 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> Trained:
             _average(average, network, min(EMA, (1 + epoch * count + step) / (10 + epoch * count + step)))
             total += float(loss.detach())
             done = (epoch + (step + 1) / count) / epochs
-            run.check(0.05 + 0.9 * done, f"epoch {epoch + 1}/{epochs}, {size} px, loss {total / (step + 1):.3f}")
+            run.check(
+                0.05 + 0.9 * done, f"epoch {epoch + 1}/{epochs}, {size} px, loss {total / (step + 1):.3f}"
+            )
         scores = logits_of(average, prepared, validation, preprocessing)
         row: dict[str, float] = {"epoch": epoch + 1, "size": size, "loss": total / count}
-        row |= {f"val_auc_{name}": a for name, a in population_auc(prepared.samples, validation, scores).items()}
+        row |= {
+            f"val_auc_{name}": a for name, a in population_auc(prepared.samples, validation, scores).items()
+        }
         checkpoint.log(out, row)
         checkpoint.save(out, epoch + 1, network, optimiser, schedule, average=average.state_dict())
     average.eval()

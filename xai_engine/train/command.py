@@ -20,17 +20,29 @@ CONFIGS = Path(__file__).parent / "configs"
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="JSON file, or the name of a shipped one: lungs, gate, pneumonia-cxr")
-    parser.add_argument("--data", type=Path, help="folder that manifests are relative to (default: RADIOLUCENT_DATA or ../shared/data)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="checkpoints, logs and caches (default: runs)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder that manifests are relative to (default: RADIOLUCENT_DATA or ../shared/data)",
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="checkpoints, logs and caches (default: runs)"
+    )
     parser.add_argument("--out", type=Path, help="bundle folder to write (default: RUNS/NAME/bundle)")
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="bundle folder or the name of an installed one")
-    parser.add_argument("manifest", help="training configuration (JSON) or CSV with columns file, label, patient, split")
+    parser.add_argument(
+        "manifest", help="training configuration (JSON) or CSV with columns file, label, patient, split"
+    )
     parser.add_argument("--data", type=Path, help="folder that a configuration's manifests are relative to")
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="which split (default: test)")
-    parser.add_argument("--out", type=Path, default=Path("evaluation"), help="folder for JSON and CSV (default: evaluation)")
+    parser.add_argument(
+        "--split", default="test", choices=("train", "val", "test"), help="which split (default: test)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("evaluation"), help="folder for JSON and CSV (default: evaluation)"
+    )
 
 
 def train(args: argparse.Namespace) -> int:
@@ -57,7 +69,9 @@ def train(args: argparse.Namespace) -> int:
     for name in ("lungs", "gate"):  # what the classifier's bundle is built on
         weights = args.runs / name / f"{name}.safetensors"
         if not weights.is_file():
-            raise UsageError(f"{weights}: not trained yet; run `radiolucent train {name} --runs {args.runs}` first")
+            raise UsageError(
+                f"{weights}: not trained yet; run `radiolucent train {name} --runs {args.runs}` first"
+            )
         config[name] = str(weights)
     trained = classifier.train(config, root, out, run)
     checkpoint.export(out / "model.safetensors", trained.network)
@@ -114,7 +128,9 @@ def read_manifest(name: str, data: Path | None) -> list[Sample]:
     if not path.is_file():
         raise UsageError(f"{name}: no such manifest")
     negative, positive = (0, 1, True), (1, 1, True)
-    values = {v: negative for v in ("0", "NORMAL", "normal")} | {v: positive for v in ("1", "PNEUMONIA", "pneumonia")}
+    values = dict.fromkeys(("0", "NORMAL", "normal"), negative) | dict.fromkeys(
+        ("1", "PNEUMONIA", "pneumonia"), positive
+    )
     source = {
         "manifest": path.name,
         "population": path.stem,
@@ -154,4 +170,6 @@ class _Ticker:
         self.last = now
         left = "" if progress.remaining_s is None else f", {progress.remaining_s / 60:.0f} min left"
         text = f"{progress.fraction:6.1%}  {progress.message}{left}"
-        print(f"\r{text:<90}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r{text:<90}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True
+        )

@@ -110,7 +110,7 @@ class Views(Dataset[dict[str, torch.Tensor]]):
         state = np.random.SeedSequence([self.seed, self.epoch, position]).generate_state(1)[0]
         self.augment.set_random_state(int(state))
         # lung probability and boxes travel through the same geometry
-        image, inside, lungs, boxes = self.augment(
+        image, _, lungs, boxes = self.augment(
             planes[GREY], planes[VALID] > 0.5, planes[LUNGS], train=self.train, extra=planes[BOXES]
         )
         return {

@@ -24,7 +24,9 @@ from xai_engine.train.export import BundleContent, write_bundle
 from xai_engine.train.manifest import Sample
 
 CLASSES = ("normal", "pneumonia")
-LAYERS = tuple(f"stages.{i}" for i in range(7)) + ("head",)
+LAYERS = (*(f"stages.{i}" for i in range(7)), "head")
+# methods whose colour scale is measured; fewer samples than for reading change a percentile little
+SCALED: dict[str, dict[str, Any]] = {"grad-cam": {}, "integrated-gradients": {}, "lime": {"samples": 300}}
 
 
 def make_bundle(
@@ -40,7 +42,9 @@ def make_bundle(
     Calibration and operating points come from validation images, populations counting equally. Returns the evaluation.
     """
     samples = trained.crops.samples
-    validation = np.array([i for i, s in enumerate(samples) if s.split == "val" and not 0.05 < s.label < 0.95])
+    validation = np.array(
+        [i for i, s in enumerate(samples) if s.split == "val" and not 0.05 < s.label < 0.95]
+    )
     labels = np.array([float(samples[i].label >= 0.5) for i in validation])
     weights = population_weights([samples[i] for i in validation])
     logits = trained.logits[validation]
@@ -97,7 +101,9 @@ def operating_points(
     weights: npt.NDArray[np.float64],
 ) -> tuple[OperatingPoint, ...]:
     """Balanced, screening and confirming thresholds with what they gave on these images (unweighted, Wilson)."""
-    counts = {name: sum(s.population == name for s in samples) for name in sorted({s.population for s in samples})}
+    counts = {
+        name: sum(s.population == name for s in samples) for name in sorted({s.population for s in samples})
+    }
     whom = "validation images: " + ", ".join(f"{n} {name}" for name, n in counts.items())
     points = []
     for name, threshold in metrics.thresholds(labels, probabilities, weights).items():
@@ -115,7 +121,11 @@ def measure(folder: Path, samples: Sequence[Sample], run: Run, split: str = "tes
     naive = _naive(samples, outcomes)
     return {
         "schema": 1,
-        "model": {"name": classifier.info.name, "version": classifier.info.version, "sha256": classifier.info.sha256},
+        "model": {
+            "name": classifier.info.name,
+            "version": classifier.info.version,
+            "sha256": classifier.info.sha256,
+        },
         "split": split,
         "unreadable": problems,
         "populations": evaluate.summarise(outcomes, thresholds, naive),
@@ -135,13 +145,19 @@ def measure(folder: Path, samples: Sequence[Sample], run: Run, split: str = "tes
     }
 
 
-def _naive(samples: Sequence[Sample], outcomes: Sequence[evaluate.Outcome]) -> dict[str, npt.NDArray[np.float64]]:
+def _naive(
+    samples: Sequence[Sample], outcomes: Sequence[evaluate.Outcome]
+) -> dict[str, npt.NDArray[np.float64]]:
     """Thumbnail scores per population; empty where no training images are at hand (a foreign manifest)."""
     from xai_engine.train.images import map_images
 
     scores: dict[str, npt.NDArray[np.float64]] = {}
     for population in sorted({s.population for s in samples}):
-        train = [s for s in samples if s.population == population and s.split == "train" and not 0.05 < s.label < 0.95]
+        train = [
+            s
+            for s in samples
+            if s.population == population and s.split == "train" and not 0.05 < s.label < 0.95
+        ]
         sure = [o for o in outcomes if o.sample.population == population and o.sample.sure]
         labels = np.array([float(s.label >= 0.5) for s in train])
         if len(train) < 50 or labels.min() == labels.max() or not sure:
@@ -158,12 +174,17 @@ def _thumbnail(sample: Sample) -> npt.NDArray[np.float32]:
     from xai_engine.train.images import read_grey
 
     grey, _, _ = read_grey(sample)
-    return cv2.resize(grey, (evaluate.THUMB, evaluate.THUMB), interpolation=cv2.INTER_AREA).ravel().astype(np.float32)
+    return (
+        cv2.resize(grey, (evaluate.THUMB, evaluate.THUMB), interpolation=cv2.INTER_AREA)
+        .ravel()
+        .astype(np.float32)
+    )
 
 
 def _map_scales(classifier: Any, samples: Sequence[Sample], run: Run) -> dict[str, float]:
     """Absolute colour scales per method, from validation images."""
     try:
+        from xai_engine.explain import registry
         from xai_engine.explain.scales import measure_scales
     except ImportError:
         return {}
@@ -171,7 +192,8 @@ def _map_scales(classifier: Any, samples: Sequence[Sample], run: Run) -> dict[st
     chosen = [samples[i] for i in rng.permutation(len(samples))[:24]]
     inputs = [classifier.prepare(evaluate.read_sample(s)) for s in chosen]
     run.check(0.2, "measuring map scales")
-    return dict(measure_scales(classifier, inputs))
+    methods = [registry.create(name, **params) for name, params in SCALED.items()]
+    return measure_scales(classifier, inputs, methods, run=run.part(0.2, 1.0))
 
 
 def _text(interval: Sequence[float | None]) -> str:
@@ -190,11 +212,12 @@ def save_evaluation(result: Mapping[str, Any], folder: Path) -> None:
     with atomic.folder(folder) as building:
         (building / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         with (building / "rows.csv").open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(result["rows"][0]) if result["rows"] else ["file"])
+            writer = csv.DictWriter(
+                stream, fieldnames=list(result["rows"][0]) if result["rows"] else ["file"]
+            )
             writer.writeheader()
             writer.writerows(result["rows"])
         with (building / "summary.csv").open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream)
             table.writerow(["population", "figure", "value", "lower", "upper"])
             table.writerows(card.flat(result))
-

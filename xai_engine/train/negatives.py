@@ -74,11 +74,26 @@ def _noise(rng: np.random.Generator, size: int) -> Image:
     return ((field - field.min()) / max(float(np.ptp(field)), 1e-9)).astype(np.float32)
 
 
-def _ellipse(image: Image, rng: np.random.Generator, centre: tuple[float, float], axes: tuple[float, float], value: float) -> None:
+def _ellipse(
+    image: Image,
+    rng: np.random.Generator,
+    centre: tuple[float, float],
+    axes: tuple[float, float],
+    value: float,
+) -> None:
     size = image.shape[0]
     mask = np.zeros((size, size), np.uint8)
     point = (int(centre[0] * size), int(centre[1] * size))
-    cv2.ellipse(mask, point, (max(1, int(axes[0] * size)), max(1, int(axes[1] * size))), float(rng.uniform(-20, 20)), 0, 360, 255, -1)
+    cv2.ellipse(
+        mask,
+        point,
+        (max(1, int(axes[0] * size)), max(1, int(axes[1] * size))),
+        float(rng.uniform(-20, 20)),
+        0,
+        360,
+        255,
+        -1,
+    )
     soft = cv2.GaussianBlur(mask, (0, 0), float(rng.uniform(0.5, 2.0))).astype(np.float32) / 255
     image += soft * (value - image)
 
@@ -95,7 +110,13 @@ def _section(rng: np.random.Generator, size: int) -> Image:
         _ellipse(image, rng, centre, (width, height), rng.uniform(0.45, 0.6))
         if rng.random() < 0.5:
             for side in (-1, 1):
-                _ellipse(image, rng, (centre[0] + side * width * 0.5, centre[1]), (width * 0.32, height * 0.6), 0.08)
+                _ellipse(
+                    image,
+                    rng,
+                    (centre[0] + side * width * 0.5, centre[1]),
+                    (width * 0.32, height * 0.6),
+                    0.08,
+                )
         _ellipse(image, rng, (centre[0], centre[1] + height * 0.62), (0.05, 0.045), 0.9)
     for _ in range(int(rng.integers(2, 9))):
         spot = (centre[0] + rng.uniform(-0.6, 0.6) * width, centre[1] + rng.uniform(-0.6, 0.6) * height)
@@ -111,7 +132,11 @@ def _limb(rng: np.random.Generator, size: int) -> Image:
         angle, length = rng.uniform(0, np.pi), rng.uniform(0.4, 1.4) * size
         end = start + length * np.array([np.cos(angle), np.sin(angle)])
         thick = rng.uniform(0.06, 0.3) * size
-        for share, value in ((1.0, rng.uniform(0.25, 0.5)), (0.45, rng.uniform(0.6, 1.0)), (0.2, rng.uniform(0.4, 0.8))):
+        for share, value in (
+            (1.0, rng.uniform(0.25, 0.5)),
+            (0.45, rng.uniform(0.6, 1.0)),
+            (0.2, rng.uniform(0.4, 0.8)),
+        ):
             mask = np.zeros((size, size), np.uint8)
             first, second = (tuple(int(v) for v in p) for p in (start, end))
             cv2.line(mask, first, second, 255, max(1, int(thick * share)))
@@ -125,8 +150,17 @@ def _text(rng: np.random.Generator, size: int) -> Image:
     step = int(rng.integers(7, 16))
     for row in range(step, size, step):
         words = "".join(rng.choice(list("abcdefghilmnoprstuv     "), 40))
-        cv2.putText(paper, words, (int(rng.integers(0, 12)), row), cv2.FONT_HERSHEY_SIMPLEX, step / 32, 20, 1, cv2.LINE_AA)
-    return paper.astype(np.float32) / 255
+        cv2.putText(
+            paper,
+            words,
+            (int(rng.integers(0, 12)), row),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            step / 32,
+            20,
+            1,
+            cv2.LINE_AA,
+        )
+    return np.asarray(paper / 255, np.float32)
 
 
 def _shapes(rng: np.random.Generator, size: int) -> Image:
@@ -141,7 +175,7 @@ def _shapes(rng: np.random.Generator, size: int) -> Image:
         return np.hypot(x - 0.5, y - 0.5).astype(np.float32) * np.float32(1.4)
     image = np.full((size, size), rng.random(), np.float32)
     for _ in range(int(rng.integers(1, 7))):
-        _ellipse(image, rng, tuple(rng.random(2)), tuple(rng.uniform(0.03, 0.3, 2)), float(rng.random()))  # type: ignore[arg-type]
+        _ellipse(image, rng, tuple(rng.random(2)), tuple(rng.uniform(0.03, 0.3, 2)), float(rng.random()))
     return image
 
 
