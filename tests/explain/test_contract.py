@@ -235,3 +235,17 @@ def test_score_without_gradient_is_refused() -> None:
             small(name).explain(model, image(), "pneumonia", Run())
     with pytest.raises(UnsupportedModel, match="layer 'conv'"):
         small("grad-cam").explain(model, image(), "pneumonia", Run())
+
+
+@pytest.mark.parametrize("name", ["integrated-gradients", "grad-cam", "lime", "kernel-shap", "occlusion"])
+def test_thread_count_does_not_matter(name: str) -> None:
+    before = torch.get_num_threads()
+    maps = []
+    try:
+        for threads in (1, 2):
+            model = classifier("resnet-in-place")
+            torch.set_num_threads(threads)
+            maps.append(small(name).explain(model, image(), "pneumonia", Run(seed=7)).values)
+    finally:
+        torch.set_num_threads(before)
+    assert np.abs(maps[0] - maps[1]).max() <= 1e-6 * max(1.0, float(np.abs(maps[0]).max()))

@@ -24,8 +24,12 @@ def test_saliency_and_product_equal_captum(kind: str) -> None:
     item = image(padding=0)
     x = torch.from_numpy(item.array[None].copy())
     net = network(kind)
-    gradient = captum.Saliency(net).attribute(x.clone().requires_grad_(), target=0, abs=False)[0].sum(0).numpy()
-    product = captum.InputXGradient(net).attribute(x.clone().requires_grad_(), target=0)[0].sum(0).detach().numpy()
+    gradient = (
+        captum.Saliency(net).attribute(x.clone().requires_grad_(), target=0, abs=False)[0].sum(0).numpy()
+    )
+    product = (
+        captum.InputXGradient(net).attribute(x.clone().requires_grad_(), target=0)[0].sum(0).detach().numpy()
+    )
     assert np.allclose(values("saliency", kind, item, magnitude=False), gradient, atol=1e-6)
     assert np.allclose(values("saliency", kind, item), np.abs(gradient), atol=1e-6)
     assert np.allclose(values("input-x-gradient", kind, item), product, atol=1e-6)
@@ -116,14 +120,18 @@ def test_guided_backprop_of_relu6() -> None:
             return (nn.functional.relu6(2 * x) * torch.tensor([1.0, 1.0, 1.0, -1.0])).sum((1, 2, 3))[:, None]
 
     item = input_of(np.array([[[-1.0, 1.0, 4.0, 1.0]]], np.float32))
-    found = registry.create("guided-backprop").explain(ModuleClassifier(Unit(), (1, 1, 4)), item, "pneumonia", Run())
+    found = registry.create("guided-backprop").explain(
+        ModuleClassifier(Unit(), (1, 1, 4)), item, "pneumonia", Run()
+    )
     assert found.values.tolist() == [[0.0, 2.0, 0.0, 0.0]]
 
 
 def test_guided_backprop_refuses_a_network_without_rectifiers() -> None:
     net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear((SIDE - 2) ** 2, 1))
     with pytest.raises(UnsupportedModel, match="no ReLU"):
-        registry.create("guided-backprop").explain(ModuleClassifier(net, (1, SIDE, SIDE)), image(), "pneumonia", Run())
+        registry.create("guided-backprop").explain(
+            ModuleClassifier(net, (1, SIDE, SIDE)), image(), "pneumonia", Run()
+        )
 
 
 def test_guided_grad_cam_equals_captum() -> None:

@@ -41,7 +41,9 @@ def base_of(kind: str, item: ModelInput, sigma: float = 5.0) -> np.ndarray:
             out[c] = plane[valid].mean()
         else:
             over = ndimage.gaussian_filter(plane * valid, sigma, mode="constant", truncate=4.0)
-            out[c] = over / ndimage.gaussian_filter(valid.astype(np.float64), sigma, mode="constant", truncate=4.0)
+            out[c] = over / ndimage.gaussian_filter(
+                valid.astype(np.float64), sigma, mode="constant", truncate=4.0
+            )
     return np.where(valid, out, array)
 
 
@@ -80,7 +82,9 @@ def test_equals_captum_with_as_many_steps(kind: str) -> None:
         x = torch.from_numpy(item.array[None].copy())
         base = torch.from_numpy(base_of("black", item)[None].astype(np.float32))
         steps = 17 if rule == "trapezoid" else 16  # captum counts nodes
-        expected = captum.IntegratedGradients(wrapped).attribute(x, base, target=0, n_steps=steps, method=theirs)
+        expected = captum.IntegratedGradients(wrapped).attribute(
+            x, base, target=0, n_steps=steps, method=theirs
+        )
         expected = expected[0].sum(0).detach().numpy()
         if rule == "trapezoid":  # captum divides by the nodes, not the steps: its weights add up to 16/17
             expected = expected * 17 / 16
@@ -102,7 +106,9 @@ class _Difference(nn.Module):
 def test_adds_up_or_says_that_it_does_not(kind: str, base: str) -> None:
     item = image()
     model = classifier(kind)
-    found = registry.create("integrated-gradients", baseline=base, blur=5.0).explain(model, item, "pneumonia", Run())
+    found = registry.create("integrated-gradients", baseline=base, blur=5.0).explain(
+        model, item, "pneumonia", Run()
+    )
     ends = np.stack([item.array, base_of(base, item)]).astype(np.float32)
     scores = model.scores(torch.from_numpy(ends), "pneumonia", "fp32").numpy()
     change = float(scores[0]) - float(scores[1])
@@ -153,7 +159,9 @@ def test_expected_gradients_closed_form() -> None:
     weight = np.abs(rng.normal(size=(1, 1, 12, 12))).astype(np.float32)
     array = 3 * rng.normal(size=(1, 12, 12)).astype(np.float32)
     model = ModuleClassifier(Pixels(torch.from_numpy(weight)), (1, 12, 12))
-    found = registry.create("gradient-shap", samples=1500, noise=0.01).explain(model, input_of(array), "pneumonia", Run(seed=1))
+    found = registry.create("gradient-shap", samples=1500, noise=0.01).explain(
+        model, input_of(array), "pneumonia", Run(seed=1)
+    )
     assert found.converged
     w = weight[0, 0].ravel()
     design = np.stack([w * array[0].ravel() ** 2, w], 1)  # the first known, the second times -E b²
@@ -189,7 +197,9 @@ def test_cancelled_map_is_the_integral_so_far() -> None:
 
     run = Run(cancel=Stop(), report=lambda p: seen.append(p.message), min_interval_s=0.0)
     cut = method.explain(model, item, "pneumonia", run)
-    plain = registry.create("integrated-gradients", steps=2, max_steps=2).explain(model, item, "pneumonia", Run())
+    plain = registry.create("integrated-gradients", steps=2, max_steps=2).explain(
+        model, item, "pneumonia", Run()
+    )
     assert cut.partial
     assert np.array_equal(cut.values, plain.values)
 

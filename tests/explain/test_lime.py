@@ -25,7 +25,11 @@ def test_regression_equals_the_lime_package() -> None:
     rng = np.random.default_rng(4)
     for samples, count, width in ((60, 9, 0.25), (1000, 60, 0.25), (500, 40, 1.0), (30, 40, 0.25)):
         shown = ours.design(rng, samples, count)
-        scores = shown @ rng.normal(size=count) + 0.3 * (shown[:, 0] & shown[:, 1]) + 0.1 * rng.normal(size=samples)
+        scores = (
+            shown @ rng.normal(size=count)
+            + 0.3 * (shown[:, 0] & shown[:, 1])
+            + 0.1 * rng.normal(size=samples)
+        )
 
         def kernel(d: np.ndarray, width: float = width) -> np.ndarray:
             return np.sqrt(np.exp(-(d**2) / width**2))
@@ -48,7 +52,9 @@ def test_regression_equals_the_lime_package() -> None:
 
 
 def test_whole_explanation_equals_lime_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """lime's own LimeImageExplainer on the grey image as it demands it (three channels), with our superpixels and samples."""
+    """lime's own LimeImageExplainer on the grey image as it demands it (three channels), with our
+    superpixels and samples.
+    """
     lime_image = pytest.importorskip("lime.lime_image")
     item = image(padding=0)
     model = classifier("densenet")
@@ -165,7 +171,9 @@ def test_poor_fit_is_said() -> None:
             return (hidden % 2).float()[:, None]
 
     _, array = blocks()
-    method = registry.create("lime", segmentation="felzenszwalb", segments=16, samples=400, replacement="mean")
+    method = registry.create(
+        "lime", segmentation="felzenszwalb", segments=16, samples=400, replacement="mean"
+    )
     found = method.explain(ModuleClassifier(Parity(), (1, SIDE, SIDE)), input_of(array), "pneumonia", Run())
     assert found.extra["r2"] < 0.5
     assert not found.converged
@@ -176,8 +184,15 @@ def test_stops_when_the_intervals_are_narrow_and_the_intervals_are_right() -> No
     """Additive scores with a little noise: it stops early, and the truth lies within the intervals."""
     worth, array = blocks()
     model = ModuleClassifier(Additive(worth, 8, pair=0.3), (1, SIDE, SIDE))
-    long: dict[str, Any] = {"segmentation": "felzenszwalb", "segments": 16, "replacement": "mean", "ridge": 0.0}
-    truth = registry.create("lime", samples=20000, **long).explain(model, input_of(array), "pneumonia", Run(seed=9))
+    long: dict[str, Any] = {
+        "segmentation": "felzenszwalb",
+        "segments": 16,
+        "replacement": "mean",
+        "ridge": 0.0,
+    }
+    truth = registry.create("lime", samples=20000, **long).explain(
+        model, input_of(array), "pneumonia", Run(seed=9)
+    )
     method = registry.create("lime", samples=5000, tolerance=0.05, **long)
     inside = []
     for seed in range(12):

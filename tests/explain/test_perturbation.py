@@ -36,7 +36,9 @@ def test_exact_shapley_values_by_permutations(players: int, seed: int) -> None:
 
 
 def test_sampled_values_approach_the_exact_ones() -> None:
-    """12 players with interactions: paired sampling comes close, adds up exactly, and its standard errors are right."""
+    """12 players with interactions: paired sampling comes close, adds up exactly, and its standard errors
+    are right.
+    """
     rng = np.random.default_rng(3)
     players = 12
     sets = shap.every_set(players)
@@ -52,7 +54,9 @@ def test_sampled_values_approach_the_exact_ones() -> None:
     scaled = []
     for seed in range(40):
         drawn = shap.paired_sets(np.random.default_rng(seed), 250, players)
-        found, errors = shap.regress(drawn, worth(drawn), float(worth(sets[:1])[0]), float(worth(sets[-1:])[0]))
+        found, errors = shap.regress(
+            drawn, worth(drawn), float(worth(sets[:1])[0]), float(worth(sets[-1:])[0])
+        )
         assert found.sum() == pytest.approx(worth(sets[-1:])[0] - worth(sets[:1])[0], abs=1e-9)
         assert np.abs(found - exact).max() < 0.15
         scaled.append((found - exact) / errors)
@@ -100,7 +104,9 @@ def test_kernel_shap_of_a_network_is_exact_on_few_superpixels() -> None:
     torch.manual_seed(0)
     attribute = captum.ShapleyValueSampling(network("densenet")).attribute
     mean = float(item.array.mean())
-    sampled = attribute(x, baselines=mean, target=0, feature_mask=mask, n_samples=60, perturbations_per_eval=8)[0, 0].numpy()
+    sampled = attribute(
+        x, baselines=mean, target=0, feature_mask=mask, n_samples=60, perturbations_per_eval=8
+    )[0, 0].numpy()
     assert np.corrcoef(found.values.ravel(), sampled.ravel())[0, 1] > 0.98
 
 
@@ -109,7 +115,9 @@ def test_planted_interaction_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     worth, array = blocks()
     exact_blocks(monkeypatch)
     model = ModuleClassifier(Additive(worth, 8, pair=1.0), (1, SIDE, SIDE))
-    method = registry.create("kernel-shap", segmentation="felzenszwalb", segments=16, samples=600, replacement="mean")
+    method = registry.create(
+        "kernel-shap", segmentation="felzenszwalb", segments=16, samples=600, replacement="mean"
+    )
     found = method.explain(model, input_of(array), "pneumonia", Run())
     means = array[0].reshape(4, 8, 4, 8).mean((1, 3))
     expected = worth * (means - array.mean())
@@ -146,7 +154,9 @@ def test_occlusion_equals_captum_and_keeps_the_sign_of_one_channel_logits() -> N
     item = image(padding=0)
     x = torch.from_numpy(item.array[None].copy())
     mean = float(item.array.mean())
-    theirs = captum.Occlusion(network("lite")).attribute(x, (1, 8, 8), strides=(1, 8, 8), baselines=mean, target=0)
+    theirs = captum.Occlusion(network("lite")).attribute(
+        x, (1, 8, 8), strides=(1, 8, 8), baselines=mean, target=0
+    )
     for target, sign in (("pneumonia", 1), ("normal", -1)):
         method = registry.create("occlusion", window=8, stride=8)
         found = method.explain(classifier("lite"), item, target, Run()).values
@@ -179,7 +189,9 @@ def test_rise_by_brute_force_and_on_the_lesion() -> None:
     model = ModuleClassifier(Disc(), (1, SIDE, SIDE))
     method = registry.create("rise", masks=400, cells=6, replacement="mean")
     found = method.explain(model, item, "pneumonia", Run(seed=4))
-    masks = np.stack([windows.soft_mask(Run(seed=4).rng(50, i), (SIDE, SIDE), 6, 0.5) for i in range(400)]).astype(np.float64)
+    masks = np.stack(
+        [windows.soft_mask(Run(seed=4).rng(50, i), (SIDE, SIDE), 6, 0.5) for i in range(400)]
+    ).astype(np.float64)
     behind = item.array[0].mean()
     pictures = behind + masks * (item.array[0] - behind)
     scores = pictures[:, 8:17, 7:16].mean((1, 2))
@@ -191,7 +203,9 @@ def test_rise_by_brute_force_and_on_the_lesion() -> None:
     assert 6 <= column <= 16
 
 
-@pytest.mark.parametrize("name", ["occlusion", "lime", "kernel-shap", "rise", "integrated-gradients", "gradient-shap"])
+@pytest.mark.parametrize(
+    "name", ["occlusion", "lime", "kernel-shap", "rise", "integrated-gradients", "gradient-shap"]
+)
 def test_maps_peak_on_the_lesion(name: str) -> None:
     """A network that answers to bright discs: the disc's part of the map is positive and far above the rest."""
 
@@ -244,7 +258,9 @@ def test_bf16_only_where_the_ranks_agree() -> None:
             return self.conv(x).mean((2, 3))
 
     policy = DevicePolicy("cpu", "bf16", torch.get_num_threads())
-    refused = exact.explain(ModuleClassifier(Fine(), (1, SIDE, SIDE), policy=policy), item, "pneumonia", Run())
+    refused = exact.explain(
+        ModuleClassifier(Fine(), (1, SIDE, SIDE), policy=policy), item, "pneumonia", Run()
+    )
     assert refused.precision == "fp32"
     assert "fp32" in refused.notes[0]
     plain = exact.explain(ModuleClassifier(Fine(), (1, SIDE, SIDE)), item, "pneumonia", Run())

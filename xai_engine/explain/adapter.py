@@ -20,7 +20,8 @@ from xai_engine.runtime.device import DevicePolicy
 class ModuleClassifier(Classifier):
     """A network (n, channels, rows, columns) -> (n, outputs) with class names. One output needs two names.
 
-    The network's modes and flags are set as `Classifier` sets them (eval, frozen). Images are given as arrays, see `input_of`.
+    The network's modes and flags are set as `Classifier` sets them (eval, frozen). Images are given as
+    arrays, see `input_of`.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """What methods there are and what they can be asked. Loads no torch: forms, help and reports are made from it.
 
-A method is a frozen dataclass whose fields are its parameters; its texts are class variables. The mathematics lives in
+A method is a frozen dataclass whose fields are its parameters; its texts are class variables. The
+mathematics lives in
 `xai_engine.explain.compute`, imported when a method runs.
 """
 
@@ -31,7 +32,8 @@ _MODULES = ("gradient", "activation", "perturbation")
 
 @dataclass(frozen=True, slots=True)
 class ParameterDescription:
-    """One parameter: what a form needs to ask for it. `low`, `high` are inclusive; `choices` empty where any value goes.
+    """One parameter: what a form needs to ask for it. `low`, `high` are inclusive; `choices` empty where
+    any value goes.
 
     type: "bool", "int", "float" or "str". unit: "" where it has none.
     """
@@ -140,7 +142,8 @@ class Method:
     def explain(self, classifier: Explainable, model_input: ModelInput, target: str, run: Run) -> Explanation:
         """The map of `target` for one image.
 
-        A cancelled run gives what there was so far, marked partial. The network is left as it was found, also after an
+        A cancelled run gives what there was so far, marked partial. The network is left as it was found,
+        also after an
         exception. Raises UsageError (unknown target or layer) and UnsupportedModel (names the layer).
         """
         from xai_engine.explain.session import explain

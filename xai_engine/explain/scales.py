@@ -23,7 +23,8 @@ def measure_scales(
 ) -> dict[str, float]:
     """Method name -> 99.5th percentile of |value| over the valid pixels of all images, for `ModelInfo.map_scales`.
 
-    target: the model's last class where empty. Two significant digits, so that colour bars read well; methods whose maps are
+    target: the model's last class where empty. Two significant digits, so that colour bars read well;
+    methods whose maps are
     zero everywhere are left out. Raises Cancelled.
     """
     run = run or Run()

@@ -116,7 +116,8 @@ class Session:
     def plan(self, work: float, message: str = "", share: float = 1.0) -> None:
         """Announce the next stage, in forward passes of one image (a backward pass counts as two).
 
-        share: of the progress still to be made; less than 1 where more stages may follow, so that progress never goes back.
+        share: of the progress still to be made; less than 1 where more stages may follow, so that progress
+        never goes back.
         """
         within = min((self._done - self._stage_done) / self._planned, 1.0)
         self._from += (self._to - self._from) * within
@@ -143,7 +144,8 @@ class Session:
     ) -> Iterator[tuple[int, int, FloatArray]]:
         """Score `count` images made batch by batch: yields (start, stop, scores). Memory is that of one batch.
 
-        make(start, stop) -> (stop - start, channels, rows, columns). Where the classifier allows bf16, the first batch
+        make(start, stop) -> (stop - start, channels, rows, columns). Where the classifier allows bf16, the
+        first batch
         is scored in both precisions; bf16 is used only if the ranks agree to BF16_GATE.
         """
         precision = "fp32"
@@ -162,7 +164,9 @@ class Session:
             yield start, stop, values
 
     def gradients(self, batch: torch.Tensor) -> tuple[FloatArray, torch.Tensor]:
-        """Scores (n,) and their gradients (n, channels, rows, columns) float32, in passes of `gradient_batch` images."""
+        """Scores (n,) and their gradients (n, channels, rows, columns) float32, in passes of
+        `gradient_batch` images.
+        """
         scores, gradients = [], []
         for start in range(0, len(batch), self.gradient_batch):
             leaf = batch[start : start + self.gradient_batch].detach().float().requires_grad_(True)
@@ -191,7 +195,8 @@ class Session:
                 ) from None
             if "modified by an inplace operation" in text:
                 raise UnsupportedModel(
-                    f"{self._name}: an operation in place destroys what its gradient needs; rebuild it without inplace=True"
+                    f"{self._name}: an operation in place destroys what its gradient needs; rebuild it "
+                    f"without inplace=True"
                 ) from None
             raise
 
@@ -277,7 +282,8 @@ def as_found(network: nn.Module) -> Iterator[None]:
 def _lies_over(module: nn.Module, output: torch.Tensor, image: torch.Tensor) -> bool:
     """Whether (n, channels, rows, columns) is a coarser grid over the image: four axes, about the same proportions.
 
-    Proportions tell it from (n, rows, columns, channels), the layout of Swin's blocks. Where both readings fit, a module
+    Proportions tell it from (n, rows, columns, channels), the layout of Swin's blocks. Where both readings
+    fit, a module
     that holds parts working on the last axis is taken as the latter.
     """
 

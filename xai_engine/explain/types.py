@@ -18,7 +18,8 @@ class Explanation:
     values: float32 (rows, columns) in the classifier's grid, read-only.
     unit: what one value means, e.g. "logit per pixel", "logit per superpixel", "logit per cell".
     full_scale: absolute value at the end of the colour bar, fixed per model and method, never per image.
-    completeness_error: |sum of the map - change in output| / |change in output|; None where the method promises no sum.
+    completeness_error: |sum of the map - change in output| / |change in output|; None where the method
+    promises no sum.
     forwards: forward passes of single images; backwards likewise.
     params: every parameter of the method, JSON-ready.
     notes: sentences a reader must see (not converged, partial, fell back to fp32, ...).

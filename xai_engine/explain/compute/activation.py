@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -86,8 +86,10 @@ class _Layer:
 def _grad_cam(layer: _Layer) -> torch.Tensor:
     """Sum over channels of (gradient summed over the cells) x activation.
 
-    Summed, not averaged over cells: with global average pooling behind the layer, a cell's value is then what its features
-    alone give as a logit, and the mean over the cells is the logit less the head's bias, however many cells there are.
+    Summed, not averaged over cells: with global average pooling behind the layer, a cell's value is then
+    what its features
+    alone give as a logit, and the mean over the cells is the logit less the head's bias, however many cells
+    there are.
     """
     return torch.einsum("k,kij->ij", layer.gradient.sum((1, 2)), layer.activation)
 
@@ -116,7 +118,9 @@ def layer_cam(method: LayerCam, session: Session) -> Attribution:
 
 
 def eigen_cam(method: EigenCam, session: Session) -> Attribution:
-    """First principal component over the cells; its sign, which the decomposition leaves open, follows the activity."""
+    """First principal component over the cells; its sign, which the decomposition leaves open, follows the
+    activity.
+    """
     layer = _Layer(method, session, with_gradient=False)
     rows = layer.activation.flatten(1).T.cpu().numpy()
     centred = rows - rows.mean(0)
@@ -129,7 +133,9 @@ def eigen_cam(method: EigenCam, session: Session) -> Attribution:
 
 
 def score_cam(method: ScoreCam, session: Session) -> Attribution:
-    """Weights: softmax over the channels of the score of the image seen through the channel's map scaled to [0, 1]."""
+    """Weights: softmax over the channels of the score of the image seen through the channel's map scaled to
+    [0, 1].
+    """
     layer = _Layer(method, session, with_gradient=False, share=0.02)
     behind = baseline(session, method.background, 1.0)
     front = session.x - behind
@@ -173,7 +179,9 @@ def _replaced(session: Session, layer: str, values: list[torch.Tensor]) -> Itera
 
 
 def ablation_cam(method: AblationCam, session: Session) -> Attribution:
-    """Weights: the score less the score with the channel at zero (the paper divides all by the score: same map, no unit)."""
+    """Weights: the score less the score with the channel at zero (the paper divides all by the score: same
+    map, no unit).
+    """
     layer = _Layer(method, session, with_gradient=False, share=0.02)
     order = layer.strongest(method.channels)
     own = layer.activation.float()

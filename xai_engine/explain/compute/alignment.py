@@ -1,8 +1,11 @@
 """Where the cells of an inner layer look in the image, and resampling of their maps accordingly.
 
-A convolution of kernel k, padding p, stride s centres its cell j on input pixel s j + (k - 1) / 2 - p. With odd kernels and
-padding (k - 1) / 2 that is s j, the first pixel of the cell's own area: over five strides a map drawn "each cell over its own
-area" lies 15.5 of 224 pixels too far down and right (Araujo, Norris & Sim 2019, Computing Receptive Fields, section 4).
+A convolution of kernel k, padding p, stride s centres its cell j on input pixel s j + (k - 1) / 2 - p. With
+odd kernels and
+padding (k - 1) / 2 that is s j, the first pixel of the cell's own area: over five strides a map drawn "each
+cell over its own
+area" lies 15.5 of 224 pixels too far down and right (Araujo, Norris & Sim 2019, Computing Receptive Fields,
+section 4).
 """
 
 from __future__ import annotations

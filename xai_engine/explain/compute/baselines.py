@@ -1,4 +1,6 @@
-"""Images that stand for "nothing there". All equal the input where it is padding, so that padding gets no attribution."""
+"""Images that stand for "nothing there". All equal the input where it is padding, so that padding gets no
+attribution.
+"""
 
 from __future__ import annotations
 

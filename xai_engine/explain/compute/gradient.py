@@ -57,7 +57,9 @@ def var_grad(method: VarGrad, session: Session) -> Attribution:
 def _noisy(
     session: Session, samples: int, noise: float, change: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Sums over noisy copies of the changed gradient and of its square, (channels, rows, columns) float64; copies done."""
+    """Sums over noisy copies of the changed gradient and of its square, (channels, rows, columns) float64;
+    copies done.
+    """
     x, valid = session.x, session.valid
     inside = x[..., valid] if bool(valid.any()) else x.flatten(2)
     sigma = float(inside.max() - inside.min()) * noise
@@ -124,7 +126,8 @@ class _GuidedMode(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _OTHER:
             raise UnsupportedModel(
-                f"layer {self.where()!r}: {_OTHER[func]} is no rectifier; guided backpropagation is defined for ReLU only"
+                f"layer {self.where()!r}: {_OTHER[func]} is no rectifier; guided backpropagation is "
+                f"defined for ReLU only"
             )
         top = float("inf")
         if func in _RELU:
@@ -147,7 +150,8 @@ class _GuidedMode(TorchFunctionMode):
         high = kwargs.get("max_val", args[2] if len(args) > 2 else 1.0)
         if low != 0.0:
             raise UnsupportedModel(
-                f"layer {self.where()!r}: hardtanh from {low} is no rectifier; guided backpropagation is defined for ReLU only"
+                f"layer {self.where()!r}: hardtanh from {low} is no rectifier; guided backpropagation is "
+                f"defined for ReLU only"
             )
         in_place = func is F.hardtanh_ or bool(kwargs.get("inplace", args[3] if len(args) > 3 else False))
         return x, in_place, float(high)
@@ -170,12 +174,15 @@ def _current_layer(network: nn.Module) -> Iterator[Callable[[], str]]:
 
 
 def guided_gradient(session: Session) -> torch.Tensor:
-    """(channels, rows, columns). Raises UnsupportedModel for a network with other activations than rectifiers, or none."""
+    """(channels, rows, columns). Raises UnsupportedModel for a network with other activations than
+    rectifiers, or none.
+    """
     with _current_layer(session.network) as where, _GuidedMode(where) as mode:
         _, gradient = session.gradients(session.x)
     if not mode.found:
         raise UnsupportedModel(
-            f"{session.classifier.info.architecture}: no ReLU found; guided backpropagation would be the plain gradient"
+            f"{session.classifier.info.architecture}: no ReLU found; guided backpropagation would be the "
+            f"plain gradient"
         )
     return torch.where(session.valid, gradient, 0.0)[0]
 

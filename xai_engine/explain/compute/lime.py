@@ -21,7 +21,8 @@ FloatArray = npt.NDArray[np.float64]
 class Surrogate:
     """Weighted ridge regression of scores on shown superpixels.
 
-    coefficients: (superpixels,); half_width: of their 95 % confidence intervals; r2: weighted; local: its score for the image.
+    coefficients: (superpixels,); half_width: of their 95 % confidence intervals; r2: weighted; local: its
+    score for the image.
     """
 
     coefficients: FloatArray
@@ -39,7 +40,9 @@ def design(rng: np.random.Generator, samples: int, count: int) -> npt.NDArray[np
 
 
 def weights(shown: npt.NDArray[np.bool_], kernel_width: float) -> FloatArray:
-    """Exponential kernel of the cosine distance to the whole image: sqrt(exp(-d² / w²)); distance 1 where all is hidden."""
+    """Exponential kernel of the cosine distance to the whole image: sqrt(exp(-d² / w²)); distance 1 where
+    all is hidden.
+    """
     similarity = np.sqrt(shown.sum(1) / shown.shape[1])
     return np.asarray(np.exp(-0.5 * ((1.0 - similarity) / kernel_width) ** 2), np.float64)
 

@@ -125,7 +125,9 @@ def integrated_gradients(method: IntegratedGradients, session: Session) -> Attri
 
 
 def blur_integrated_gradients(method: BlurIntegratedGradients, session: Session) -> Attribution:
-    """The path is x blurred by sigma_max (1 - position); its derivative is a central difference (the blur is smooth in sigma)."""
+    """The path is x blurred by sigma_max (1 - position); its derivative is a central difference (the blur
+    is smooth in sigma).
+    """
     x, valid, widest = session.x, session.valid, method.blur
 
     def at(position: float) -> torch.Tensor:
@@ -141,13 +143,16 @@ def blur_integrated_gradients(method: BlurIntegratedGradients, session: Session)
     return integrate(session, path, "trapezoid", method.steps, max(method.steps, method.max_steps))
 
 
-POSITIONS = 4  # on each path, one in each quarter and mirrored: exact where the gradient is linear along the path
+POSITIONS = (
+    4  # on each path, one in each quarter and mirrored: exact where the gradient is linear along the path
+)
 
 
 def expected_gradients(method: ExpectedGradients, session: Session) -> Attribution:
     """Mean over random baselines b of the path integral from b to x, each at POSITIONS places.
 
-    Baselines: a flat image of the grey of a random valid pixel, or the image blurred by 4 to 32 grid pixels; each with
+    Baselines: a flat image of the grey of a random valid pixel, or the image blurred by 4 to 32 grid
+    pixels; each with
     Gaussian noise. Each baseline has a generator of its own, so its draw does not depend on the batch.
     """
     x, valid = session.x, session.valid

@@ -49,8 +49,10 @@ def regress(
 ) -> tuple[FloatArray, FloatArray]:
     """Least squares under the constraint that the values add up to full - empty; and their standard errors.
 
-    The sets were drawn with the kernel's probability, so they weigh the same. The matrix of second moments is known in closed
-    form (Covert & Lee 2021, section 3.2), but with it a finite sample loses the linear model's exactness, so the sampled one is used.
+    The sets were drawn with the kernel's probability, so they weigh the same. The matrix of second moments
+    is known in closed
+    form (Covert & Lee 2021, section 3.2), but with it a finite sample loses the linear model's exactness,
+    so the sampled one is used.
     """
     players = sets.shape[1]
     if players == 1:

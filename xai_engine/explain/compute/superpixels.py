@@ -31,7 +31,8 @@ def segment(
 ) -> Labels:
     """int32 (rows, columns): 0 … n - 1 with n <= count on the valid area, -1 elsewhere. Deterministic.
 
-    grey: (rows, columns), any scale. The lime package's default (quickshift on RGB) is `quickshift` here, on the grey repeated.
+    grey: (rows, columns), any scale. The lime package's default (quickshift on RGB) is `quickshift` here,
+    on the grey repeated.
     """
     if not valid.any():
         return np.full(grey.shape, -1, np.int32)
@@ -39,9 +40,9 @@ def segment(
     image = np.where(valid, (grey - low) / max(high - low, 1e-12), 0.0)
     if kind in ("slic", "watershed"):
         raw = np.zeros(grey.shape, np.int64)
-        for asked in (count, 2 * count, 4 * count):  # both may give far fewer than they are asked for
-            raw = _seeded(image, valid, kind, asked, compactness)
-            if len(np.unique(raw[valid])) >= max(2, count // 2):
+        for more in (1.0, 1.3, 1.7, 2.5, 4.0):  # both may give far fewer than they are asked for
+            raw = _seeded(image, valid, kind, round(more * count), compactness)
+            if len(np.unique(raw[valid])) >= max(2, 0.85 * count):
                 break
     elif kind == "felzenszwalb":
         smallest = max(2, int(valid.sum() / count / 4))
@@ -139,7 +140,9 @@ class Hider:
     count: int
 
     def images(self, shown: npt.NDArray[np.bool_]) -> torch.Tensor:
-        """shown: (n, count) bool -> (n, channels, rows, columns). Padding stays as it is. One gather for the whole batch."""
+        """shown: (n, count) bool -> (n, channels, rows, columns). Padding stays as it is. One gather for
+        the whole batch.
+        """
         padded = np.concatenate(
             [shown, np.ones((len(shown), 1), bool)], axis=1
         )  # the last column is the padding
@@ -152,7 +155,8 @@ class Hider:
 
 
 def _awaited(session: Session, work: Callable[[], Labels]) -> Labels:
-    """The result of work that cannot be stopped (quickshift takes a second or two), looking for cancellation meanwhile.
+    """The result of work that cannot be stopped (quickshift takes a second or two), looking for
+    cancellation meanwhile.
 
     After cancellation the thread ends by itself; nobody waits for it.
     """

@@ -58,7 +58,9 @@ def occlusion(method: Occlusion, session: Session) -> Attribution:
 def soft_mask(
     rng: np.random.Generator, shape: tuple[int, int], cells: int, shown: float
 ) -> npt.NDArray[np.float32]:
-    """(rows, columns) in [0, 1]: a random grid of (cells + 1)² resampled bilinearly and cut at a random offset (RISE, section 3.2)."""
+    """(rows, columns) in [0, 1]: a random grid of (cells + 1)² resampled bilinearly and cut at a random
+    offset (RISE, section 3.2).
+    """
     grid = (rng.random((cells + 1, cells + 1)) < shown).astype(np.float64)
     for axis in (0, 1):
         step = np.ceil(shape[axis] / cells)

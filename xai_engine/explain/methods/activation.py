@@ -24,7 +24,8 @@ def _alignment() -> str:
         "receptive-field",
         choices=("receptive-field", "cells"),
         meaning=(
-            "How the coarse map is laid over the image: at the centres of what each cell sees (strided convolutions look "
+            "How the coarse map is laid over the image: at the centres of what each cell sees (strided "
+            "convolutions look "
             "up and left of the cell's own area), or each cell over its own area, as other programs do."
         ),
     )
@@ -49,8 +50,10 @@ class GradCam(_Cam):
     cost: ClassVar[str] = "one forward pass and a backward pass to the layer"
     reading: ClassVar[str] = (
         "A blurred map of a few cells across: it tells the zone, never the outline. "
-        "At the last layer of a network that averages its features, each value is what the score would be if the whole image looked "
-        "like this cell (less a constant), and the cells' average is the score itself less that constant. At earlier layers it is a rough indication. "
+        "At the last layer of a network that averages its features, each value is what the score would be "
+        "if the whole image looked "
+        "like this cell (less a constant), and the cells' average is the score itself less that constant. "
+        "At earlier layers it is a rough indication. "
         "A cell sees well beyond its own area, so colour may lie beside the structure that caused it."
     )
     source: ClassVar[str] = "Selvaraju et al. 2017, Grad-CAM, ICCV"
@@ -213,7 +216,8 @@ class GuidedGradCam(_Cam):
     cost: ClassVar[str] = "two forward and two backward passes"
     reading: ClassVar[str] = (
         "Grad-CAM says where, the lines say which structures there excite the network. "
-        "The lines inherit the weakness of guided backpropagation: they are partly an edge detector. Values have no unit."
+        "The lines inherit the weakness of guided backpropagation: they are partly an edge detector. "
+        "Values have no unit."
     )
     source: ClassVar[str] = "Selvaraju et al. 2017, Grad-CAM, ICCV"
     default_scale: ClassVar[float] = 0.1

@@ -56,16 +56,19 @@ class IntegratedGradients(Method):
     name: ClassVar[str] = "integrated-gradients"
     title: ClassVar[str] = "Integrated Gradients"
     summary: ClassVar[str] = (
-        "Splits the difference in score between this image and a featureless one over the pixels; the values add up to it."
+        "Splits the difference in score between this image and a featureless one over the pixels; the "
+        "values add up to it."
     )
     family: ClassVar[Family] = "gradient"
     unit: ClassVar[str] = "logit per pixel"
     cost: ClassVar[str] = "one forward and one backward pass per step; 32 to 512 steps"
     reading: ClassVar[str] = (
         "Each pixel shows how much it moved the score on the way from the baseline image to this one. "
-        "The sum over any region is that region's share of the score, in logits; all pixels together give the whole difference. "
+        "The sum over any region is that region's share of the score, in logits; all pixels together give "
+        "the whole difference. "
         "Single bright pixels mean little: look at where many of one colour gather, and at the sum over a region. "
-        "A pixel that looks the same in the baseline always gets zero, so with a black baseline dark areas cannot light up. "
+        "A pixel that looks the same in the baseline always gets zero, so with a black baseline dark areas "
+        "cannot light up. "
         "If the map says it did not converge, the sums are off by the completeness error shown."
     )
     source: ClassVar[str] = "Sundararajan, Taly & Yan 2017, Axiomatic Attribution for Deep Networks, ICML"
@@ -102,15 +105,18 @@ class ExpectedGradients(Method):
     name: ClassVar[str] = "gradient-shap"
     title: ClassVar[str] = "Expected gradients"
     summary: ClassVar[str] = (
-        "Integrated Gradients averaged over many baselines (flat images of its own greys, blurred copies), drawn at random."
+        "Integrated Gradients averaged over many baselines (flat images of its own greys, blurred copies), "
+        "drawn at random."
     )
     family: ClassVar[Family] = "gradient"
     unit: ClassVar[str] = "logit per pixel"
     cost: ClassVar[str] = "one forward and one backward pass per sample, a forward pass per baseline"
     reading: ClassVar[str] = (
-        "Read it like Integrated Gradients: values add up to the difference between this score and the average score of the baselines. "
+        "Read it like Integrated Gradients: values add up to the difference between this score and the "
+        "average score of the baselines. "
         "Because many baselines are used, no single grey level is blind. "
-        "It is an average over random draws: with another seed it changes a little, and the completeness error says by how much the sum is off."
+        "It is an average over random draws: with another seed it changes a little, and the completeness "
+        "error says by how much the sum is off."
     )
     source: ClassVar[str] = "Erion et al. 2021, Nature Machine Intelligence 3:620; Lundberg & Lee 2017"
     default_scale: ClassVar[float] = 0.002
@@ -207,7 +213,8 @@ class InputXGradient(Method):
     cost: ClassVar[str] = "one forward and one backward pass"
     reading: ClassVar[str] = (
         "A quick, coarse relative of Integrated Gradients. "
-        "Its values would add up to the change in score only if the network were linear; the completeness error tells how far it is from that. "
+        "Its values would add up to the change in score only if the network were linear; the completeness "
+        "error tells how far it is from that. "
         "Use it for a first look, not for sums over regions."
     )
     source: ClassVar[str] = "Shrikumar, Greenside & Kundaje 2016, Not Just a Black Box"
@@ -301,7 +308,8 @@ class GuidedBackprop(Method):
     cost: ClassVar[str] = "one forward and one backward pass"
     reading: ClassVar[str] = (
         "Sharp outlines show which structures excite the network. "
-        "Maps of this method look almost the same for untrained networks (Adebayo 2018), so it must not be used as evidence on its own. "
+        "Maps of this method look almost the same for untrained networks (Adebayo 2018), so it must not be "
+        "used as evidence on its own. "
         "Values are not shares of the score."
     )
     source: ClassVar[str] = "Springenberg et al. 2015, Striving for Simplicity"

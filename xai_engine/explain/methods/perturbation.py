@@ -70,13 +70,15 @@ class Lime(_Superpixels):
     name: ClassVar[str] = "lime"
     title: ClassVar[str] = "LIME"
     summary: ClassVar[str] = (
-        "Hides random sets of superpixels and fits a linear model to the scores: how much each superpixel adds to the score."
+        "Hides random sets of superpixels and fits a linear model to the scores: how much each superpixel "
+        "adds to the score."
     )
     cost: ClassVar[str] = "one forward pass per sample"
     reading: ClassVar[str] = (
         "Each superpixel has one value: by about how much the score falls, in logits, when it is replaced. "
         "The division into superpixels is arbitrary; a finding cut by its borders is shared between neighbours. "
-        "The fit (R²) tells how well a simple sum describes the network around this image: below 0.5 the map must not be relied on. "
+        "The fit (R²) tells how well a simple sum describes the network around this image: below 0.5 the "
+        "map must not be relied on. "
         "Repeating it with another seed shows how far it is chance."
     )
     source: ClassVar[str] = "Ribeiro, Singh & Guestrin 2016, KDD; Covert & Lee 2021 for stopping"
@@ -118,7 +120,8 @@ class KernelShap(_Superpixels):
     )
     cost: ClassVar[str] = "one forward pass per sample"
     reading: ClassVar[str] = (
-        "Each superpixel has one value, in logits; all of them add up exactly to the difference between this image and the one in which everything is replaced. "
+        "Each superpixel has one value, in logits; all of them add up exactly to the difference between "
+        "this image and the one in which everything is replaced. "
         "Superpixels that matter only together share the credit. "
         "The division into superpixels is arbitrary; the standard error tells how far values are chance."
     )
@@ -179,14 +182,16 @@ class Rise(Method):
     name: ClassVar[str] = "rise"
     title: ClassVar[str] = "RISE"
     summary: ClassVar[str] = (
-        "Scores the image through many random soft masks and compares where a pixel was shown with where it was hidden."
+        "Scores the image through many random soft masks and compares where a pixel was shown with where "
+        "it was hidden."
     )
     family: ClassVar[Family] = "perturbation"
     unit: ClassVar[str] = "logit"
     cost: ClassVar[str] = "one forward pass per mask"
     reading: ClassVar[str] = (
         "A value is the mean score of the masks that showed the pixel less that of the masks that hid it, in logits. "
-        "Positive areas speak for the target. The map is smooth because the masks are: it tells the zone, not the outline. "
+        "Positive areas speak for the target. The map is smooth because the masks are: it tells the zone, "
+        "not the outline. "
         "Spots that change with the seed are chance; more masks calm them."
     )
     source: ClassVar[str] = "Petsiuk, Das & Saenko 2018, RISE, BMVC"
