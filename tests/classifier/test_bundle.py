@@ -35,7 +35,11 @@ def test_digest_is_what_sha256sum_prints(tiny: Path) -> None:
 
     names = sorted(json.loads((tiny / "manifest.json").read_text())["files"])
     listing = subprocess.run(["sha256sum", *names], cwd=tiny, capture_output=True, check=True).stdout
-    whole = subprocess.run(["sha256sum"], input=listing, capture_output=True, check=True).stdout.split()[0].decode()
+    whole = (
+        subprocess.run(["sha256sum"], input=listing, capture_output=True, check=True)
+        .stdout.split()[0]
+        .decode()
+    )
     assert manifest.verify(tiny) == whole == bundle.info(tiny).sha256
 
 
@@ -120,7 +124,10 @@ def test_softmax_heads_score_log_odds(tiny: Path) -> None:
 def test_small_and_blank_images_are_refused_with_a_sentence(tiny: Path) -> None:
     classifier = bundle.load(tiny)
     small, blank = classifier.predict(
-        [radiograph(np.arange(2500).reshape(50, 50).astype(np.uint16)), radiograph(np.full((200, 200), 9, np.uint16))]
+        [
+            radiograph(np.arange(2500).reshape(50, 50).astype(np.uint16)),
+            radiograph(np.full((200, 200), 9, np.uint16)),
+        ]
     )
     assert not small.readable
     assert "too small" in small.refusal

@@ -15,7 +15,12 @@ def make_bundle(folder: Path, *, size: int = 64, seed: int = 5) -> Path:
     from xai_engine.classifier.types import OperatingPoint
     from xai_engine.train.export import BundleContent, write_bundle
 
-    definition = {"_target_": "xai_engine.classifier.network.SmallNet", "in_channels": 1, "num_classes": 1, "width": 8}
+    definition = {
+        "_target_": "xai_engine.classifier.network.SmallNet",
+        "in_channels": 1,
+        "num_classes": 1,
+        "width": 8,
+    }
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     network = build(definition)

@@ -9,7 +9,12 @@ import pytest
 
 from xai_engine.train import manifest
 
-RULES = [{"column": "label", "values": {"NORMAL": [0, 1, True], "PNEUMONIA": [1, 1, True], "MAYBE": [0.4, 0.5, False]}}]
+RULES = [
+    {
+        "column": "label",
+        "values": {"NORMAL": [0, 1, True], "PNEUMONIA": [1, 1, True], "MAYBE": [0.4, 0.5, False]},
+    }
+]
 
 
 def _write(folder: Path, rows: list[dict[str, str]]) -> dict[str, object]:
@@ -23,14 +28,26 @@ def _write(folder: Path, rows: list[dict[str, str]]) -> dict[str, object]:
     return {"manifest": "m.csv", "label_rules": RULES, "population": "p", "columns": {"boxes": "boxes"}}
 
 
-def _row(number: int, label: str, patient: str, split: str, file: str = "", boxes: str = "") -> dict[str, str]:
-    return {"file": file or f"{number}.png", "label": label, "patient": patient, "split": split, "boxes": boxes}
+def _row(
+    number: int, label: str, patient: str, split: str, file: str = "", boxes: str = ""
+) -> dict[str, str]:
+    return {
+        "file": file or f"{number}.png",
+        "label": label,
+        "patient": patient,
+        "split": split,
+        "boxes": boxes,
+    }
 
 
 def test_labels_weights_and_boxes_are_read(tmp_path: Path) -> None:
     source = _write(
         tmp_path,
-        [_row(1, "NORMAL", "a", "train"), _row(2, "PNEUMONIA", "b", "val", boxes="[[1, 2, 3, 4]]"), _row(3, "MAYBE", "c", "test")],
+        [
+            _row(1, "NORMAL", "a", "train"),
+            _row(2, "PNEUMONIA", "b", "val", boxes="[[1, 2, 3, 4]]"),
+            _row(3, "MAYBE", "c", "test"),
+        ],
     )
     samples = manifest.load(source, tmp_path)
     assert [(s.label, s.weight, s.sure, s.split) for s in samples] == [

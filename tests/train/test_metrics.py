@@ -24,7 +24,9 @@ def _case(seed: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("ties", [False, True])
 def test_auc_and_average_precision_equal_scikit_learn(seed: int, ties: bool) -> None:
     labels, scores = _case(seed, ties)
-    assert metrics.auc(labels, scores).value == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores), abs=1e-12)
+    assert metrics.auc(labels, scores).value == pytest.approx(
+        sklearn_metrics.roc_auc_score(labels, scores), abs=1e-12
+    )
     expected = sklearn_metrics.average_precision_score(labels, scores)
     assert metrics.average_precision(labels, scores) == pytest.approx(expected, abs=1e-12)
 
@@ -53,7 +55,10 @@ def test_delong_difference_of_a_model_with_itself_is_nothing() -> None:
 def test_wilson_worked_example() -> None:
     # Newcombe 1998, Statistics in Medicine 17:857, table I: 81/263 -> 0.2553 to 0.3662; 0/20 -> 0 to 0.1611
     interval = metrics.wilson(81, 263)
-    assert (interval.lower, interval.upper) == (pytest.approx(0.2553, abs=5e-5), pytest.approx(0.3662, abs=5e-5))
+    assert (interval.lower, interval.upper) == (
+        pytest.approx(0.2553, abs=5e-5),
+        pytest.approx(0.3662, abs=5e-5),
+    )
     assert metrics.wilson(0, 20).upper == pytest.approx(0.1611, abs=5e-5)
 
 
@@ -62,7 +67,9 @@ def test_calibration_error_of_known_bins() -> None:
     probabilities = np.array([0.1, 0.1, 0.1, 0.1, 0.8, 0.8, 0.8, 0.8])
     # two bins of four: |0.1 - 0.25| and |0.8 - 1|
     assert metrics.calibration_error(labels, probabilities, bins=2) == pytest.approx((0.15 + 0.2) / 2)
-    assert metrics.brier(labels, probabilities) == pytest.approx(sklearn_metrics.brier_score_loss(labels, probabilities))
+    assert metrics.brier(labels, probabilities) == pytest.approx(
+        sklearn_metrics.brier_score_loss(labels, probabilities)
+    )
 
 
 def test_net_benefit_of_treating_everyone() -> None:

@@ -76,7 +76,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         stop.now = stop.now or "epoch 3/3" in progress.message
 
     with pytest.raises(Cancelled):
-        classifier.train(config, tmp_path, tmp_path / "parts", Run(cancel=stop, report=watch, min_interval_s=0))
+        classifier.train(
+            config, tmp_path, tmp_path / "parts", Run(cancel=stop, report=watch, min_interval_s=0)
+        )
     resumed = classifier.train(config, tmp_path, tmp_path / "parts", Run())
     for a, b in zip(whole.network.state_dict().values(), resumed.network.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -100,7 +102,9 @@ def test_the_whole_way_to_a_bundle_that_can_be_evaluated(tmp_path: Path) -> None
     trained = classifier.train(config, tmp_path, tmp_path / "run", Run())
     checkpoint.export(tmp_path / "gate.safetensors", build(gate.NETWORK))
     config |= {"layers": ["stages.0", "stages.1"], "default_layer": "stages.1"}
-    result = finish.make_bundle(trained, tmp_path / "gate.safetensors", config, tmp_path / "bundle", {}, Run())
+    result = finish.make_bundle(
+        trained, tmp_path / "gate.safetensors", config, tmp_path / "bundle", {}, Run()
+    )
     figures = result["populations"]["all"]
     assert (figures["labelled"], figures["positive"]) == (10, 5)
     info = bundle.info(tmp_path / "bundle")
@@ -131,7 +135,9 @@ def test_expert_boxes_travel_with_the_image() -> None:
     grey = np.zeros((80, 80), np.float32)
     grey[30:40, 45:60] = 1
     boxes = grey.copy()
-    spec = AugmentSpec(p_outside=0, p_erase=0, p_marker=0, p_noise=0, p_blur=0, p_bias=0, p_histogram=0, p_contrast=0)
+    spec = AugmentSpec(
+        p_outside=0, p_erase=0, p_marker=0, p_noise=0, p_blur=0, p_bias=0, p_histogram=0, p_contrast=0
+    )
     augment = Augment(spec, 64, PreprocessSpec(size=64, low=0, high=100), zoom=1.1)
     for seed in range(5):
         augment.set_random_state(seed)
@@ -142,7 +148,9 @@ def test_expert_boxes_travel_with_the_image() -> None:
 
 def test_gate_examples_say_how_they_were_turned() -> None:
     square = np.zeros((2, 160, 160), np.uint8)
-    square[0, :, :80] = np.linspace(40, 255, 160).astype(np.uint8)[:, None]  # bright at the bottom, left half only
+    square[0, :, :80] = np.linspace(40, 255, 160).astype(np.uint8)[
+        :, None
+    ]  # bright at the bottom, left half only
     square[1] = 255
     seen = set()
     for seed in range(60):

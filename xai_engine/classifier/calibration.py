@@ -30,7 +30,10 @@ class Platt:
 
 
 def fit_platt(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None, slope_only: bool = False
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    slope_only: bool = False,
 ) -> Platt:
     """Maximum likelihood by Newton's method on Platt's smoothed targets.
 

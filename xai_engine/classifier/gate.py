@@ -64,7 +64,10 @@ class GateNetwork:
                     best = int(turns[k].argmax())
                     out.append(
                         Impression(
-                            float(torch.sigmoid(z[k, 0])), best, float(turns[k, best]), float(torch.sigmoid(z[k, 5]))
+                            float(torch.sigmoid(z[k, 0])),
+                            best,
+                            float(turns[k, best]),
+                            float(torch.sigmoid(z[k, 5])),
                         )
                     )
         return out
@@ -96,7 +99,7 @@ def judge(
     spec: GateSpec,
     impression: Impression | None = None,
 ) -> str:
-    """"" when the image may be read, else one sentence that says why not."""
+    """ "" when the image may be read, else one sentence that says why not."""
     rows, columns = grey.shape
     if min(rows, columns) < MIN_SIDE:
         return f"The image is too small to judge ({columns} × {rows} pixels)."

@@ -45,15 +45,21 @@ def verify(bundle: Path) -> str:
     except FileNotFoundError:
         raise ModelError(f"{bundle}: no {NAME}; this is no complete model bundle, install it again") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: cannot be read ({type(error).__name__}); install the model again") from error
+        raise ModelError(
+            f"{path}: cannot be read ({type(error).__name__}); install the model again"
+        ) from error
     present = {str(p.relative_to(bundle).as_posix()) for p in _files(bundle)}
     for name in sorted(set(files) | present):
         if name not in files:
-            raise ModelError(f"{bundle / name}: not in the manifest; the bundle was altered, install it again")
+            raise ModelError(
+                f"{bundle / name}: not in the manifest; the bundle was altered, install it again"
+            )
         if name not in present:
             raise ModelError(f"{bundle / name}: missing; install the model again")
         if file_digest(bundle / name) != files[name]:
-            raise ModelError(f"{bundle / name}: altered (SHA-256 differs from the manifest); install the model again")
+            raise ModelError(
+                f"{bundle / name}: altered (SHA-256 differs from the manifest); install the model again"
+            )
     return bundle_digest(files)
 
 

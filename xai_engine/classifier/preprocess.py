@@ -81,8 +81,12 @@ def sample(image: FloatImage, valid: BoolImage, transform: GridTransform) -> tup
         small = (max(1, columns // factor), max(1, rows // factor))
         image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
     row_factor, column_factor = rows / image.shape[0], columns / image.shape[1]
-    y = (transform.origin_row + (np.arange(transform.grid_shape[0]) + 0.5) * transform.scale_row) / row_factor - 0.5
-    x = (transform.origin_column + (np.arange(transform.grid_shape[1]) + 0.5) * transform.scale_column) / column_factor
+    y = (
+        transform.origin_row + (np.arange(transform.grid_shape[0]) + 0.5) * transform.scale_row
+    ) / row_factor - 0.5
+    x = (
+        transform.origin_column + (np.arange(transform.grid_shape[1]) + 0.5) * transform.scale_column
+    ) / column_factor
     map_x, map_y = np.meshgrid((x - 0.5).astype(np.float32), y.astype(np.float32))
     out = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     mask = transform.inside()
@@ -105,12 +109,21 @@ def letterbox(shape: tuple[int, int], size: int, aspect: float = 1.0) -> GridTra
     scale_column = side / size
     scale_row = scale_column / aspect
     return GridTransform(
-        (rows - scale_row * size) / 2, (columns - scale_column * size) / 2, scale_row, scale_column, (size, size), shape
+        (rows - scale_row * size) / 2,
+        (columns - scale_column * size) / 2,
+        scale_row,
+        scale_column,
+        (size, size),
+        shape,
     )
 
 
 def square_around(
-    box: tuple[float, float, float, float], margin: float, size: int, shape: tuple[int, int], aspect: float = 1.0
+    box: tuple[float, float, float, float],
+    margin: float,
+    size: int,
+    shape: tuple[int, int],
+    aspect: float = 1.0,
 ) -> GridTransform:
     """Square grid around a box (top, left, bottom, right in source pixels) with `margin` x its larger extent on each side."""
     top, left, bottom, right = box

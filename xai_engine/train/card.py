@@ -71,7 +71,10 @@ def write(content: BundleContent, result: Mapping[str, Any], history: Mapping[st
             f"| {point.name} | {point.threshold:.3f} | {text_of(point.sensitivity)} | {text_of(point.specificity)} | {point.population} |"
         )
     lines += ["", "## Subgroups", "", *_subgroups(result), "## Not tested on", ""]
-    lines += ["Lateral views, portable films of intensive care as a group, ages 6 to 17 as a group, tuberculosis, COVID-19, other hospitals.", ""]
+    lines += [
+        "Lateral views, portable films of intensive care as a group, ages 6 to 17 as a group, tuberculosis, COVID-19, other hospitals.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -88,7 +91,11 @@ def _counts(history: Mapping[str, Any]) -> list[str]:
         return []
     lines = ["| population | train | val | test |", "|---|---|---|---|"]
     for population, by_split in counts.items():
-        lines.append(f"| {population} | " + " | ".join(str(by_split.get(s, 0)) for s in ("train", "val", "test")) + " |")
+        lines.append(
+            f"| {population} | "
+            + " | ".join(str(by_split.get(s, 0)) for s in ("train", "val", "test"))
+            + " |"
+        )
     return [*lines, "", "Splits are by patient.", ""]
 
 
@@ -100,7 +107,10 @@ def _table(result: Mapping[str, Any]) -> list[str]:
         ("AUC", lambda f: text_of(f["auc"])),
         ("AUC, only the lungs visible", lambda f: text_of(f["auc_lungs_only"])),
         ("AUC, only what is outside them visible", lambda f: text_of(f["auc_outside_only"])),
-        ("AUC of the naive floor (16 × 16 thumbnails)", lambda f: text_of(f.get("auc_naive_thumbnail", (None,) * 3))),
+        (
+            "AUC of the naive floor (16 × 16 thumbnails)",
+            lambda f: text_of(f.get("auc_naive_thumbnail", (None,) * 3)),
+        ),
         ("average precision", lambda f: f"{f['average_precision']:.3f}"),
         ("calibration error (ECE)", lambda f: f"{f['ece']:.3f}"),
         ("Brier score", lambda f: f"{f['brier']:.3f}"),
@@ -120,7 +130,9 @@ def _subgroups(result: Mapping[str, Any]) -> list[str]:
     lines = ["| subgroup | images (positive) | AUC |", "|---|---|---|"]
     for population, figures in result["populations"].items():
         for name, group in figures["subgroups"].items():
-            lines.append(f"| {population}, {name} | {group['images']} ({group['positive']}) | {text_of(group['auc'])} |")
+            lines.append(
+                f"| {population}, {name} | {group['images']} ({group['positive']}) | {text_of(group['auc'])} |"
+            )
     return [*lines, ""] if len(lines) > 2 else ["No subgroup had five cases of each class.", ""]
 
 

@@ -108,7 +108,9 @@ def erased(item: Prepared, classifier: Classifier) -> tuple[npt.NDArray[np.float
 
 
 def summarise(
-    outcomes: Sequence[Outcome], thresholds: Mapping[str, float], naive: Mapping[str, npt.NDArray[np.float64]] | None = None
+    outcomes: Sequence[Outcome],
+    thresholds: Mapping[str, float],
+    naive: Mapping[str, npt.NDArray[np.float64]] | None = None,
 ) -> dict[str, Any]:
     """Figures per population and subgroup on surely labelled, readable images. JSON-ready (NaN becomes None).
 
@@ -123,9 +125,13 @@ def summarise(
         sure = [o for o in members if o.sample.sure]
         for name in ("lungs_only", "outside_only"):
             kept = [o for o in sure if np.isfinite(getattr(o, name))]
-            entry[f"auc_{name}"] = _interval(metrics.auc([o.sample.label for o in kept], [getattr(o, name) for o in kept]))
+            entry[f"auc_{name}"] = _interval(
+                metrics.auc([o.sample.label for o in kept], [getattr(o, name) for o in kept])
+            )
         if naive is not None and population in naive:
-            entry["auc_naive_thumbnail"] = _interval(metrics.auc([o.sample.label for o in sure], naive[population]))
+            entry["auc_naive_thumbnail"] = _interval(
+                metrics.auc([o.sample.label for o in sure], naive[population])
+            )
         entry["subgroups"] = _subgroups(sure, thresholds)
         result[population] = entry
     return result
@@ -170,7 +176,11 @@ def _subgroups(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> 
             positives = sum(o.sample.label >= 0.5 for o in members)
             if min(positives, len(members) - positives) >= 5:
                 area = metrics.auc([o.sample.label for o in members], [o.logit for o in members])
-                found[f"{name}={value}"] = {"images": len(members), "positive": positives, "auc": _interval(area)}
+                found[f"{name}={value}"] = {
+                    "images": len(members),
+                    "positive": positives,
+                    "auc": _interval(area),
+                }
     return found
 
 

@@ -52,7 +52,9 @@ def example(rng: np.random.Generator, square: npt.NDArray[np.uint8]) -> tuple[Im
     stretch = np.exp(rng.uniform(-0.25, 0.25))
     matrix = cv2.getRotationMatrix2D((STORED / 2, STORED / 2), angle, zoom * SIZE / STORED)
     matrix[:, 0] *= stretch
-    matrix[:, 2] += SIZE / 2 - matrix[:, :2] @ np.full(2, STORED / 2) - matrix[:, 2] + rng.uniform(-0.07, 0.07, 2) * SIZE
+    matrix[:, 2] += (
+        SIZE / 2 - matrix[:, :2] @ np.full(2, STORED / 2) - matrix[:, 2] + rng.uniform(-0.07, 0.07, 2) * SIZE
+    )
     image = cv2.warpAffine(grey, matrix, (SIZE, SIZE), flags=cv2.INTER_AREA)
     valid = cv2.warpAffine(inside, matrix, (SIZE, SIZE), flags=cv2.INTER_NEAREST) > 0.5
     if not valid.any():
@@ -85,7 +87,9 @@ def batch(
     return x, chest, turns, inverted
 
 
-def loss_of(outputs: torch.Tensor, chest: torch.Tensor, turns: torch.Tensor, inverted: torch.Tensor) -> torch.Tensor:
+def loss_of(
+    outputs: torch.Tensor, chest: torch.Tensor, turns: torch.Tensor, inverted: torch.Tensor
+) -> torch.Tensor:
     """Cross-entropy of the three questions; the last two only where there is a chest."""
     loss = F.binary_cross_entropy_with_logits(outputs[:, 0], chest.float())
     here = chest.bool()
@@ -119,7 +123,9 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> dict[str, 
         order = np.random.default_rng([config["seed"], epoch]).choice(indices, count * size, p=shares)
         total = 0.0
         for step in range(count):
-            x, *answers = batch(squares, order[step * size : (step + 1) * size], (config["seed"], epoch, step))
+            x, *answers = batch(
+                squares, order[step * size : (step + 1) * size], (config["seed"], epoch, step)
+            )
             loss = loss_of(network(x), *answers)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -127,7 +133,9 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> dict[str, 
             optimiser.step()
             schedule.step()
             total += float(loss.detach())
-            run.check((epoch + step / count) / epochs, f"epoch {epoch + 1}/{epochs}, loss {total / (step + 1):.3f}")
+            run.check(
+                (epoch + step / count) / epochs, f"epoch {epoch + 1}/{epochs}, loss {total / (step + 1):.3f}"
+            )
         checkpoint.log(out, {"epoch": epoch + 1, "loss": total / count})
         checkpoint.save(out, epoch + 1, network, optimiser, schedule)
     result = evaluate(network, squares, np.flatnonzero(split == "val"), config["seed"] + 1)
@@ -136,7 +144,9 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> dict[str, 
     return result
 
 
-def evaluate(network: nn.Module, squares: npt.NDArray[np.uint8], which: npt.NDArray[np.intp], seed: int) -> dict[str, float]:
+def evaluate(
+    network: nn.Module, squares: npt.NDArray[np.uint8], which: npt.NDArray[np.intp], seed: int
+) -> dict[str, float]:
     """Shares that are right on fresh draws from held-out chests (and fresh negatives)."""
     network.eval()
     outputs, answers = [], []

@@ -66,7 +66,9 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> dict[str, 
     if not store.exists():
         np.save(store, np.stack(map_images(_square, samples, root)))
     squares = np.load(store, mmap_mode="r")
-    index = {split: [i for i, s in enumerate(samples) if s.split == split] for split in ("train", "val", "test")}
+    index = {
+        split: [i for i, s in enumerate(samples) if s.split == split] for split in ("train", "val", "test")
+    }
     torch.manual_seed(config["seed"])
     network = build(NETWORK)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config["lr"], weight_decay=1e-4)
@@ -92,7 +94,9 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> dict[str, 
             optimiser.step()
             schedule.step()
             total += float(loss.detach())
-            run.check((epoch + step / count) / epochs, f"epoch {epoch + 1}/{epochs}, loss {total / (step + 1):.3f}")
+            run.check(
+                (epoch + step / count) / epochs, f"epoch {epoch + 1}/{epochs}, loss {total / (step + 1):.3f}"
+            )
         score = float(evaluate(network, squares, index["val"]).mean())
         checkpoint.log(out, {"epoch": epoch + 1, "loss": total / count, "val_dice": score})
         checkpoint.save(out, epoch + 1, network, optimiser, schedule)

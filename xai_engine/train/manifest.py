@@ -89,10 +89,14 @@ def _from_folder(source: Mapping[str, Any], root: Path) -> list[Sample]:
         split = parts[0] if parts[0] in SPLITS else str(source.get("split", "train"))
         name = parts[1] if parts[0] in SPLITS and len(parts) > 2 else parts[0]
         if name not in labels:
-            problems.append(f"{path.relative_to(folder)}: class folder {name!r} is not among {sorted(labels)}")
+            problems.append(
+                f"{path.relative_to(folder)}: class folder {name!r} is not among {sorted(labels)}"
+            )
             continue
         population = str(source.get("population", "all"))
-        samples.append(Sample(path, float(labels[name]), 1.0, True, f"{name}/{path.stem}", split, population, 1.0))
+        samples.append(
+            Sample(path, float(labels[name]), 1.0, True, f"{name}/{path.stem}", split, population, 1.0)
+        )
     if problems:
         raise ManifestError(folder, problems)
     return samples
@@ -122,7 +126,12 @@ def _from_csv(source: Mapping[str, Any], root: Path) -> list[Sample]:
 
 
 def _from_row(row: Mapping[str, str], source: Mapping[str, Any], folder: Path) -> Sample:
-    columns: Mapping[str, str] = {"file": "file", "patient": "patient", "split": "split", **source.get("columns", {})}
+    columns: Mapping[str, str] = {
+        "file": "file",
+        "patient": "patient",
+        "split": "split",
+        **source.get("columns", {}),
+    }
     for key in ("file", "patient", "split"):
         if columns[key] not in row:
             raise KeyError(f"column {columns[key]!r} is missing")

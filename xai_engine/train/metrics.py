@@ -46,7 +46,9 @@ def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Interval:
         return Interval(value, value, value)
     half = Z95 * np.sqrt(variance) / (value * (1 - value))
     centre = np.log(value / (1 - value))
-    return Interval(value, float(1 / (1 + np.exp(-(centre - half)))), float(1 / (1 + np.exp(-(centre + half)))))
+    return Interval(
+        value, float(1 / (1 + np.exp(-(centre - half)))), float(1 / (1 + np.exp(-(centre + half))))
+    )
 
 
 def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
@@ -96,7 +98,11 @@ def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins:
     y, p = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
     order = np.argsort(p, kind="stable")
     parts = [part for part in np.array_split(order, min(bins, len(p))) if len(part)]
-    return float(sum(len(i) * abs(p[i].mean() - y[i].mean()) for i in parts) / len(p)) if len(p) else float("nan")
+    return (
+        float(sum(len(i) * abs(p[i].mean() - y[i].mean()) for i in parts) / len(p))
+        if len(p)
+        else float("nan")
+    )
 
 
 def brier(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
@@ -108,7 +114,9 @@ def net_benefit(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: 
     """Decision curve (Vickers & Elkin 2006): tp/n - fp/n x t/(1-t)."""
     c = confusion(labels, probabilities, threshold)
     total = sum(c.values())
-    return (c["tp"] - c["fp"] * threshold / (1 - threshold)) / total if total and threshold < 1 else float("nan")
+    return (
+        (c["tp"] - c["fp"] * threshold / (1 - threshold)) / total if total and threshold < 1 else float("nan")
+    )
 
 
 def thresholds(
@@ -134,7 +142,9 @@ def thresholds(
     return {"balanced": float(balanced), "screening": float(screening), "confirming": float(confirming)}
 
 
-def delong_difference(labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[float, float]:
+def delong_difference(
+    labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike
+) -> tuple[float, float]:
     """AUC(first) - AUC(second) on the same cases and its two-sided p value (DeLong 1988)."""
     y = np.asarray(labels).astype(bool)
     m, n = int(y.sum()), int((~y).sum())
