@@ -64,7 +64,7 @@ def _seeded(
 ) -> npt.NDArray[np.int_]:
     """The segmentations that grow from `count` seeds."""
     if kind == "slic":
-        mask = None if valid.all() else valid
+        mask = None if valid.all() else valid.copy()  # its compiled part refuses read-only arrays
         raw = segmentation.slic(image, count, compactness, channel_axis=None, mask=mask, start_label=0)
     else:
         gradient = ndimage.gaussian_gradient_magnitude(image, 1.0)
