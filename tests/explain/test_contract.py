@@ -109,7 +109,7 @@ def test_contract(name: str, kind: str) -> None:
     assert np.abs(others.values - first.values).max() <= 1e-6 * scale
     assert others.forwards == first.forwards
 
-    for looks in (0, 3, 40):
+    for looks in (0, 25):
         with left_as_found(model.network):
             cut = method.explain(model, item, target, Run(seed=7, cancel=StopAfter(looks)))
         check(cut, item.valid.shape)

@@ -57,7 +57,7 @@ class GradCam(_Cam):
         "A cell sees well beyond its own area, so colour may lie beside the structure that caused it."
     )
     source: ClassVar[str] = "Selvaraju et al. 2017, Grad-CAM, ICCV"
-    default_scale: ClassVar[float] = 5.0
+    default_scale: ClassVar[float] = 3.0
 
     relu: bool = parameter(
         False,
@@ -109,7 +109,7 @@ class LayerCam(_Cam):
         "It shows only what speaks for the target, so values do not add up to the score."
     )
     source: ClassVar[str] = "Jiang et al. 2021, LayerCAM, IEEE TIP"
-    default_scale: ClassVar[float] = 5.0
+    default_scale: ClassVar[float] = 10.0
     signed: ClassVar[bool] = False
 
     def attribute(self, session: Session) -> Attribution:

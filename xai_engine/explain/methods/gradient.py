@@ -72,7 +72,7 @@ class IntegratedGradients(Method):
         "If the map says it did not converge, the sums are off by the completeness error shown."
     )
     source: ClassVar[str] = "Sundararajan, Taly & Yan 2017, Axiomatic Attribution for Deep Networks, ICML"
-    default_scale: ClassVar[float] = 0.002
+    default_scale: ClassVar[float] = 0.02
 
     baseline: str = _baseline()
     blur: float = _blur()
@@ -119,7 +119,7 @@ class ExpectedGradients(Method):
         "error says by how much the sum is off."
     )
     source: ClassVar[str] = "Erion et al. 2021, Nature Machine Intelligence 3:620; Lundberg & Lee 2017"
-    default_scale: ClassVar[float] = 0.002
+    default_scale: ClassVar[float] = 0.02
 
     samples: int = _samples(128, "Positions on paths from random baselines, four to a baseline.")
     noise: float = _noise()
@@ -148,7 +148,7 @@ class BlurIntegratedGradients(Method):
         "Strong values lie on edges and fine structure; evenly grey areas stay near zero even if they matter."
     )
     source: ClassVar[str] = "Xu, Venugopalan & Sundararajan 2020, Attribution in Scale and Space, CVPR"
-    default_scale: ClassVar[float] = 0.002
+    default_scale: ClassVar[float] = 0.02
 
     blur: float = parameter(
         20.0,
@@ -218,7 +218,7 @@ class InputXGradient(Method):
         "Use it for a first look, not for sums over regions."
     )
     source: ClassVar[str] = "Shrikumar, Greenside & Kundaje 2016, Not Just a Black Box"
-    default_scale: ClassVar[float] = 0.005
+    default_scale: ClassVar[float] = 0.04
 
     baseline: str = parameter(
         "zero",

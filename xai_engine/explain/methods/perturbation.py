@@ -41,7 +41,7 @@ def _blur() -> float:
 class _Superpixels(Method):
     family: ClassVar[Family] = "perturbation"
     unit: ClassVar[str] = "logit per superpixel"
-    default_scale: ClassVar[float] = 1.0
+    default_scale: ClassVar[float] = 0.3
 
     segmentation: str = parameter(
         "slic", choices=SEGMENTATIONS, meaning="How scikit-image divides the image into superpixels."
@@ -160,7 +160,7 @@ class Occlusion(Method):
         "The patch itself is unusual to the network and may move the score."
     )
     source: ClassVar[str] = "Zeiler & Fergus 2014, Visualizing and Understanding Convolutional Networks"
-    default_scale: ClassVar[float] = 1.0
+    default_scale: ClassVar[float] = 0.5
 
     window: int = parameter(32, unit="grid pixels", low=1, high=256, meaning="Side of the square window.")
     stride: int = parameter(
@@ -195,7 +195,7 @@ class Rise(Method):
         "Spots that change with the seed are chance; more masks calm them."
     )
     source: ClassVar[str] = "Petsiuk, Das & Saenko 2018, RISE, BMVC"
-    default_scale: ClassVar[float] = 1.0
+    default_scale: ClassVar[float] = 0.5
 
     masks: int = parameter(2000, unit="images", low=20, high=20000, meaning="Random masks to score.")
     cells: int = parameter(8, unit="cells", low=2, high=32, meaning="Cells of a mask along each side.")
