@@ -1,0 +1,146 @@
+"""The window's side of the worker processes: *reader* decodes files, *engine* runs the model. Qt signals, no torch.
+
+Every result arrives in the GUI thread. A worker that dies is restarted by `runtime.worker`; only its running task is lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QObject, Signal
+
+from xai_engine.evidence.case import CaseReview
+from xai_engine.radiograph.types import Radiograph
+from xai_engine.runtime.job import Died, Done, Event, Failed, Job, Partial
+from xai_engine.runtime.run import Progress
+from xai_engine.runtime.worker import Once, Worker
+
+TASKS = "xai_engine.analysis.tasks"
+
+
+class Task(QObject):
+    """One job as the window sees it.
+
+    progressed(Progress), partial(value), then exactly one of done(value), failed(error: RadiolucentError, detail: str),
+    cancelled(); `ended()` follows in every case. `lost` is True where the worker process died under it.
+    """
+
+    progressed = Signal(object)
+    partial = Signal(object)
+    done = Signal(object)
+    failed = Signal(object, str)
+    cancelled = Signal()
+    ended = Signal()
+    _event = Signal(object)
+
+    def __init__(self, job: Job, title: str, parent: QObject) -> None:
+        super().__init__(parent)
+        self.title = title
+        self.lost = False
+        self._job = job
+        self._event.connect(self._handle)  # queued: listeners run on the worker's thread
+        job.add_listener(self._event.emit)
+
+    @property
+    def running(self) -> bool:
+        return not self._job.finished
+
+    def cancel(self) -> None:
+        self._job.cancel()
+
+    def _handle(self, event: Event) -> None:
+        from xai_engine.errors import Cancelled
+
+        if isinstance(event, Progress):
+            self.progressed.emit(event)
+            return
+        if isinstance(event, Partial):
+            self.partial.emit(event.value)
+            return
+        if isinstance(event, Done):
+            self.done.emit(event.value)
+        elif isinstance(event, Failed):
+            self.lost = isinstance(event, Died)
+            if isinstance(event.error, Cancelled) or (self.lost and self._job.cancel_requested):
+                self.cancelled.emit()
+            else:
+                self.failed.emit(event.error, event.detail)
+        self.ended.emit()
+        self.deleteLater()
+
+
+class Engine(QObject):
+    """Both workers. `started(Task)` for every task, so that the window can show it; `worker_died(name, title)`."""
+
+    started = Signal(object)
+    worker_died = Signal(str, str)
+
+    def __init__(self, parent: QObject | None = None, model: str | None = None, device: str = "auto") -> None:
+        super().__init__(parent)
+        self.model = model or os.environ.get("RADIOLUCENT_MODEL") or None
+        self.device = device
+        self.reader = Worker("reader")
+        self.engine = Worker("engine")
+
+    def _submit(self, worker: Worker, function: str, title: str, *args: Any, **kwargs: Any) -> Task:
+        task = Task(worker.submit(f"{TASKS}:{function}", *args, **kwargs), title, self)
+        task.failed.connect(lambda _error, _detail, t=task, w=worker: self._failed(t, w.name))
+        self.started.emit(task)
+        return task
+
+    def _failed(self, task: Task, name: str) -> None:
+        if task.lost:
+            self.worker_died.emit(name, task.title)
+
+    def _options(self) -> dict[str, Any]:
+        return {"model": self.model, "device": self.device}
+
+    def read(self, path: Path) -> Task:
+        """done(Radiograph)"""
+        return self._submit(self.reader, "read_file", f"Reading {path.name}", str(path))
+
+    def export_picture(self, radiograph: Radiograph, window: str, path: Path, invert: bool) -> Task:
+        """done(None); window: a preset's key"""
+        return self._submit(
+            self.reader, "export_picture", f"Writing {path.name}", radiograph, window, str(path), invert=invert
+        )
+
+    def warm_up(self) -> Task:
+        """done((ModelInfo, environment))"""
+        return self._submit(self.engine, "warm_up", "Loading the model", **self._options())
+
+    def predict(self, radiograph: Radiograph) -> Task:
+        """done(Prediction)"""
+        once = Once(radiograph.sha256, radiograph)
+        return self._submit(self.engine, "predict", "Classifying", once, **self._options())
+
+    def explain(
+        self,
+        radiograph: Radiograph,
+        method: str,
+        title: str,
+        params: Mapping[str, Any],
+        target: str | None,
+        seed: int,
+    ) -> Task:
+        """partial(Explanation), done(Explanation); a cancelled run may be done with a partial map"""
+        once = Once(radiograph.sha256, radiograph)
+        return self._submit(
+            self.engine, "explain", title, once, method, dict(params), target, seed, **self._options()
+        )
+
+    def report(self, case: CaseReview, path: Path, page: str) -> Task:
+        """done(path as text)"""
+        return self._submit(self.engine, "report", f"Writing {path.name}", case, str(path), page)
+
+    def write(self, case: CaseReview, folder: Path, report: bool, page: str) -> Task:
+        """done(path as text)"""
+        return self._submit(self.engine, "write", f"Writing {folder.name}", case, str(folder), report, page)
+
+    def shutdown(self) -> None:
+        """End both processes; what runs is lost."""
+        self.reader.shutdown()
+        self.engine.shutdown()
