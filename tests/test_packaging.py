@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -150,3 +152,31 @@ def test_setup_names_the_package_where_venv_is_missing(tmp_path: Path) -> None:
     package = f"python3.{sys.version_info.minor}-venv"
     assert done.stderr.strip().endswith(f"install: sudo apt-get install {package}")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def imported(folder: str) -> set[str]:
+    """Top-level names that the modules of a folder import from elsewhere."""
+    found: set[str] = set()
+    for path in (REPOSITORY / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"app", "xai_engine", "tests", "__future__"}
+
+
+@pytest.mark.parametrize("folder", ["app", "xai_engine", "tests"])
+def test_what_is_imported_is_declared(folder: str) -> None:
+    """An import that works only because another package happens to bring it along breaks one day."""
+    declared = names(PROJECT["dependencies"]) | {"shiboken6"}  # half of PySide6, released with it
+    for group, requirements in PROJECT["optional-dependencies"].items():
+        if folder == "tests" or group in ("train", "peers"):
+            declared |= names(requirements)
+    owners = importlib.metadata.packages_distributions()
+    unknown = {
+        name: owners.get(name)
+        for name in imported(folder)
+        if not declared & {re.sub(r"[-_.]+", "-", d).lower() for d in owners.get(name, [name])}
+    }
+    assert unknown == {}
