@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, Qt, Signal
+from shiboken6 import isValid
 
 from xai_engine.evidence.case import CaseReview
 from xai_engine.radiograph.types import Radiograph
@@ -41,8 +42,9 @@ class Task(QObject):
         self.title = title
         self.lost = False
         self._job = job
-        self._event.connect(self._handle)  # queued: listeners run on the worker's thread
-        job.add_listener(self._event.emit)
+        # always queued: listeners run on the worker's thread, and a job may end before the caller has connected
+        self._event.connect(self._handle, Qt.ConnectionType.QueuedConnection)
+        job.add_listener(self._forward)
 
     @property
     def running(self) -> bool:
@@ -50,6 +52,10 @@ class Task(QObject):
 
     def cancel(self) -> None:
         self._job.cancel()
+
+    def _forward(self, event: Event) -> None:
+        if isValid(self):  # the window may have closed meanwhile
+            self._event.emit(event)
 
     def _handle(self, event: Event) -> None:
         from xai_engine.errors import Cancelled
@@ -97,6 +103,10 @@ class Engine(QObject):
 
     def _options(self) -> dict[str, Any]:
         return {"model": self.model, "device": self.device}
+
+    def start_reader(self) -> None:
+        """Start the reader process beside the window."""
+        self.reader.submit(f"{TASKS}:load_reader")
 
     def read(self, path: Path) -> Task:
         """done(Radiograph)"""

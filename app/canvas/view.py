@@ -47,6 +47,8 @@ class CanvasView(QWidget):
     """A `Readout` of what is under the mouse, None outside the image."""
     zoom_changed = Signal(float)
     """Screen (device) pixels per image pixel."""
+    viewport_changed = Signal()
+    """The visible part has changed, by zoom, pan or resize."""
     tool_changed = Signal(str)
     annotations_changed = Signal(bool)
 
@@ -236,6 +238,12 @@ class CanvasView(QWidget):
         self.update()
         if viewport.scale != scale:
             self.zoom_changed.emit(viewport.scale)
+        self.viewport_changed.emit()
+
+    def follow(self, other: Viewport) -> None:
+        """Show the same place at the same zoom as another view of the same image."""
+        if (other.scale, other.center) != (self.viewport.scale, self.viewport.center):
+            self._show(self.viewport.centered_at(*other.center, other.scale))
 
     def _resize(self) -> None:
         width, height = round(self.width() * self.ratio), round(self.height() * self.ratio)

@@ -27,6 +27,15 @@ _CLASSIFIERS: OrderedDict[tuple[str, str, str], Classifier] = OrderedDict()
 _KEPT = 2  # models in memory: the one in use and the one compared with
 
 
+def load_reader(*, run: Run) -> None:
+    """Import what reading needs, so that the first image does not wait for it."""
+    from importlib import import_module
+
+    for name in ("xai_engine.radiograph.dicom", "xai_engine.radiograph.picture_files", "pydicom.pixels"):
+        run.check(0.5, "loading the reader")
+        import_module(name)
+
+
 def read_file(path: str | Path, *, run: Run, max_pixels: int = 400_000_000) -> Radiograph:
     """Read an image. Raises UnreadableImage."""
     from xai_engine.radiograph.read import read

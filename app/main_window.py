@@ -1,0 +1,344 @@
+"""The main window: puts canvas, panels and commands together. What happens to images is in `app.window.reading`."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QByteArray, Qt, QTimer, Signal
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QShowEvent
+from PySide6.QtWidgets import QDockWidget, QLabel, QMainWindow, QMenu, QTabWidget, QToolBar, QVBoxLayout, QWidget
+
+from app.canvas.readout import Readout
+from app.engine import Engine, Task
+from app.model.case import CaseModel
+from app.model.studies import StudyList
+from app.panels.explain import ExplainPanel
+from app.panels.finding import FindingPanel
+from app.panels.jobs import JobsBar
+from app.panels.layers import LayersPanel
+from app.panels.messages import MessageBar
+from app.panels.regions import RegionsPanel
+from app.panels.studies import StudiesPanel
+from app.panels.tags import TagsPanel
+from app.settings import SettingsStore
+from app.theme import Theme, Tokens
+from app.window.actions import Commands, fill_toolbar
+from app.window.files import Files
+from app.window.help import Help
+from app.window.reading import STANDARD, Reading
+from app.window.views import ViewArea
+from xai_engine.paths import resources_dir
+
+LAYOUT_VERSION = 1
+TITLE = "Radiolucent"
+
+
+class MainWindow(QMainWindow):
+    """`shown` after the first paint of the window, `image_shown` after the first paint with an image."""
+
+    shown = Signal()
+    image_shown = Signal()
+
+    def __init__(self, store: SettingsStore, theme: Theme, engine: Engine) -> None:
+        super().__init__()
+        self.store = store
+        self.theme = theme
+        self.engine = engine
+        engine.setParent(self)
+        self.case = CaseModel()
+        self.studies = StudyList()
+        self.reading = Reading(self.case, self.studies, engine, self)
+        self.reading.window = store.values.default_window
+        self.files = Files(self)
+        self.help = Help(self)
+        self.setWindowTitle(TITLE)
+        self.setAcceptDrops(True)
+        self._first_show = True
+        self._make_centre()
+        self._make_docks()
+        self._make_status()
+        handlers = {**self._view_handlers(), **self.files.handlers(), **self.help.handlers()}
+        self.commands = Commands(self, handlers, theme.tokens)
+        self._make_toolbar()
+        self._make_menus()
+        self._connect()
+        self._default_layout = self.saveState(LAYOUT_VERSION)
+        self._restore_layout()
+        self._update_commands()
+        if store.notice:
+            self.messages.show_message(store.notice, "warning")
+
+    # ---- building ----------------------------------------------------------------------------------------------
+
+    def _make_centre(self) -> None:
+        self.views = ViewArea(self.case)
+        self.canvas = self.views.canvas
+        self.messages = MessageBar()
+        centre = QWidget(self)
+        layout = QVBoxLayout(centre)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.messages)
+        layout.addWidget(self.views, 1)
+        self.setCentralWidget(centre)
+
+    def _make_docks(self) -> None:
+        self.studies_panel = StudiesPanel(self.studies)
+        self.finding = FindingPanel(self.case)
+        self.finding.set_blind(self.store.values.blind_reading)
+        self.layers = LayersPanel(self.case)
+        self.explain_panel = ExplainPanel()
+        self.regions = RegionsPanel(self.case)
+        self.tags = TagsPanel(self.case)
+        self.inspector = QTabWidget()
+        self.inspector.setDocumentMode(True)
+        maps = QTabWidget()
+        maps.setDocumentMode(True)
+        maps.addTab(self.layers, "Layers")
+        maps.addTab(self.explain_panel, "Methods")
+        self.maps = maps
+        for widget, name in (
+            (self.finding, "Finding"),
+            (maps, "Maps"),
+            (self.regions, "Regions"),
+            (self.tags, "Tags"),
+        ):
+            self.inspector.addTab(widget, name)
+        self.studies_dock = self._dock("Studies", self.studies_panel, Qt.DockWidgetArea.LeftDockWidgetArea)
+        self.inspector_dock = self._dock("Inspector", self.inspector, Qt.DockWidgetArea.RightDockWidgetArea)
+        self.resizeDocks([self.studies_dock, self.inspector_dock], [210, 340], Qt.Orientation.Horizontal)
+
+    def _dock(self, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
+        dock = QDockWidget(title, self)
+        dock.setObjectName(title)
+        dock.setWidget(widget)
+        self.addDockWidget(area, dock)
+        return dock
+
+    def _make_status(self) -> None:
+        self.readout = QLabel()
+        self.readout.setTextFormat(Qt.TextFormat.PlainText)
+        self.zoom_label = QLabel()
+        self.jobs = JobsBar()
+        self.statusBar().addWidget(self.readout, 1)
+        self.statusBar().addPermanentWidget(self.jobs)
+        self.statusBar().addPermanentWidget(self.zoom_label)
+        self.statusBar().setSizeGripEnabled(False)
+
+    def _make_toolbar(self) -> None:
+        self.preset_menu = QMenu(self)
+        self.preset_menu.aboutToShow.connect(self._fill_presets)
+        bar = QToolBar("Tools", self)
+        bar.setObjectName("Toolbar")
+        bar.setMovable(False)
+        self.addToolBar(bar)
+        fill_toolbar(bar, self.commands, self.preset_menu, self.theme.tokens)
+        self.commands.actions["window"].setChecked(True)
+        self.commands.actions["one"].setChecked(True)
+
+    def _make_menus(self) -> None:
+        view = self.commands.menus["View"]
+        self.preset_menu.setTitle("Window presets")
+        view.insertMenu(self.commands.actions["fit"], self.preset_menu)
+        view.addSeparator()
+        view.addAction(self.studies_dock.toggleViewAction())
+        view.addAction(self.inspector_dock.toggleViewAction())
+        view.addAction("Reset layout", self.reset_layout)
+        recent = QMenu("Open recent", self)
+        recent.aboutToShow.connect(lambda: self.files.fill_recent(recent))
+        file_menu = self.commands.menus["File"]
+        file_menu.insertMenu(self.commands.actions["sample"], recent)
+
+    def _connect(self) -> None:
+        self.reading.message.connect(self.messages.show_message)
+        self.reading.busy.connect(self.finding.set_busy)
+        self.reading.verdict_failed.connect(self.finding.set_error)
+        self.reading.model_ready.connect(self.explain_panel.set_model)
+        self.reading.opened.connect(self._opened)
+        self.engine.started.connect(self._task_started)
+        self.studies_panel.open_requested.connect(self.reading.show)
+        self.studies_panel.remove_requested.connect(self.reading.close_study)
+        self.explain_panel.run_requested.connect(self._explain)
+        self.explain_panel.quick_requested.connect(self.explain_standard)
+        self.canvas.cursor_moved.connect(self._show_readout)
+        self.canvas.zoom_changed.connect(lambda zoom: self.zoom_label.setText(f"{zoom:.0%}"))
+        self.canvas.tool_changed.connect(lambda name: self.commands.actions[name].setChecked(True))
+        self.theme.changed.connect(self._theme_changed)
+        self.case.changed.connect(self._case_changed)
+
+    def _view_handlers(self) -> dict[str, Any]:
+        canvas, case = self.canvas, self.case
+        tools = ("window", "pan", "zoom", "magnify", "select", "rectangle", "ellipse", "polygon", "freehand")
+        return {
+            **{name: (lambda n=name: canvas.set_tool(n)) for name in tools},
+            "undo": case.undo,
+            "redo": case.redo,
+            "delete": canvas.delete_selected,
+            "fit": canvas.fit,
+            "actual": canvas.actual_size,
+            "invert": canvas.toggle_invert,
+            "rotate_right": lambda: canvas.rotate(90),
+            "rotate_left": lambda: canvas.rotate(-90),
+            "flip_h": lambda: canvas.flip("h"),
+            "flip_v": lambda: canvas.flip("v"),
+            "reset": canvas.reset_view,
+            "hide": lambda: canvas.set_annotations_visible(not canvas.annotations_visible),
+            "one": lambda: self.views.arrange(1),
+            "two": lambda: self.views.arrange(2),
+            "four": lambda: self.views.arrange(4),
+            "next": lambda: self._step(1),
+            "previous": lambda: self._step(-1),
+            "standard": lambda: self.explain_standard(None, 0),
+            "hide_maps": case.hide_all,
+            "quit": self.close,
+            "close_study": self._close_study,
+        }
+
+    # ---- images ------------------------------------------------------------------------------------------------
+
+    def open(self, paths: Sequence[Path]) -> None:
+        self.reading.open(paths)
+
+    def open_sample(self) -> None:
+        self.open(sorted((resources_dir() / "samples").glob("*.dcm")))
+
+    def _opened(self, path: Path) -> None:
+        name = path.name
+        self.setWindowTitle(f"{name} – {TITLE}")
+        self.store.values.add_recent(path)
+        self.store.values.folder = str(path.parent)
+
+    def _step(self, step: int) -> None:
+        path = self.studies.neighbour(step)
+        if path is not None:
+            self.reading.show(path)
+
+    def _close_study(self) -> None:
+        if self.studies.current is not None:
+            self.reading.close_study(self.studies.current)
+
+    # ---- maps --------------------------------------------------------------------------------------------------
+
+    def explain_standard(self, target: str | None = None, seed: int = 0) -> list[Task]:
+        """The three standard maps, one after another."""
+        titles = {d.name: d.title for d in self.explain_panel.methods()}
+        tasks = [self.reading.explain(name, titles.get(name, name), {}, target, seed) for name in STANDARD]
+        self.inspector.setCurrentWidget(self.maps)
+        self.maps.setCurrentWidget(self.layers)
+        return [task for task in tasks if task is not None]
+
+    def _explain(self, method: str, params: dict[str, Any], target: str | None, seed: int) -> None:
+        titles = {d.name: d.title for d in self.explain_panel.methods()}
+        self.reading.explain(method, titles.get(method, method), params, target, seed)
+        self.maps.setCurrentWidget(self.layers)
+
+    # ---- following ---------------------------------------------------------------------------------------------
+
+    def _task_started(self, task: Task) -> None:
+        self.jobs.add(task)
+
+    def _case_changed(self, field: str) -> None:
+        if field in ("radiograph", "prediction", "layers", "regions", "selection", "history"):
+            self._update_commands()
+        if field == "radiograph" and self.case.radiograph is None:
+            self.setWindowTitle(TITLE)
+            self._show_readout(None)
+
+    def _update_commands(self) -> None:
+        act = self.commands.actions
+        image = self.case.radiograph is not None
+        prediction = self.case.prediction
+        readable = prediction is not None and prediction.readable
+        for key in ("picture", "close_study", "fit", "actual", "invert", "rotate_right", "rotate_left", "flip_h"):
+            act[key].setEnabled(image)
+        for key in ("flip_v", "reset", "hide", "two", "four"):
+            act[key].setEnabled(image)
+        act["report"].setEnabled(prediction is not None)
+        act["analysis"].setEnabled(prediction is not None)
+        act["standard"].setEnabled(readable)
+        act["hide_maps"].setEnabled(bool(self.case.layers))
+        act["undo"].setEnabled(self.case.can_undo)
+        act["redo"].setEnabled(self.case.can_redo)
+        act["delete"].setEnabled(self.case.selected_region is not None)
+        reason = "Open a radiograph first." if not image else "Waiting for the verdict."
+        if prediction is not None:
+            reason = prediction.refusal
+        self.explain_panel.set_enabled_for_image(readable, reason)
+
+    def _show_readout(self, readout: Readout | None) -> None:
+        if readout is None:
+            self.readout.setText("")
+            return
+        from xai_engine.evidence import format as text
+
+        parts = [f"column {readout.column}, row {readout.row}"]
+        spacing = self.case.radiograph.spacing if self.case.radiograph else None
+        if spacing is not None:
+            across, down = readout.column * spacing.column_mm, readout.row * spacing.row_mm
+            parts.append(f"{across:.1f}, {down:.1f} mm")
+        value = "padding" if readout.padding else f"{text.number(readout.value)} {readout.unit}".strip()
+        parts.append(value)
+        parts += [f"{layer.title} {text.number(layer.value)}" for layer in readout.layers]
+        self.readout.setText("   ·   ".join(parts))
+
+    def _fill_presets(self) -> None:
+        self.preset_menu.clear()
+        for number, preset in enumerate(self.case.presets, start=1):
+            key = f"\t{number}" if number <= 9 else ""
+            action = self.preset_menu.addAction(f"{preset.label}{key}")
+            action.setCheckable(True)
+            action.setChecked(preset.key == self.case.preset_key)
+            action.triggered.connect(lambda _checked=False, k=preset.key: self.case.apply_preset(k))
+        if not self.case.presets:
+            self.preset_menu.addAction("No image").setEnabled(False)
+
+    def _theme_changed(self, tokens: Tokens) -> None:
+        self.commands.tint(tokens)
+
+    # ---- window ------------------------------------------------------------------------------------------------
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        if self._first_show:
+            self._first_show = False
+            QTimer.singleShot(0, self.shown.emit)
+
+    def reset_layout(self) -> None:
+        self.restoreState(self._default_layout, LAYOUT_VERSION)
+        self.resizeDocks([self.studies_dock, self.inspector_dock], [210, 340], Qt.Orientation.Horizontal)
+
+    def _restore_layout(self) -> None:
+        values = self.store.values
+        geometry = QByteArray(base64.b64decode(values.geometry.encode() or b""))
+        if not values.geometry or not self.restoreGeometry(geometry):
+            self.resize(1400, 880)
+        if values.layout and values.layout_version == LAYOUT_VERSION:
+            self.restoreState(QByteArray(base64.b64decode(values.layout.encode())), LAYOUT_VERSION)
+
+    def _save_layout(self) -> None:
+        values = self.store.values
+        values.geometry = base64.b64encode(self.saveGeometry().data()).decode()
+        values.layout = base64.b64encode(self.saveState(LAYOUT_VERSION).data()).decode()
+        values.layout_version = LAYOUT_VERSION
+        self.store.save()
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if any(url.isLocalFile() for url in event.mimeData().urls()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+        if paths:
+            event.acceptProposedAction()
+            self.open(paths)
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        if not self.files.may_close():
+            event.ignore()
+            return
+        self._save_layout()
+        self.engine.shutdown()
+        event.accept()

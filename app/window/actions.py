@@ -1,0 +1,167 @@
+"""Every command of the window in one table: menus, toolbar, shortcuts and the page of keys are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from PySide6.QtGui import QAction, QActionGroup, QKeySequence
+from PySide6.QtWidgets import QMainWindow, QMenu, QToolBar, QToolButton
+
+from app.icons import icon
+from app.theme import Tokens
+
+
+@dataclass(frozen=True)
+class Command:
+    """key: name in code. shortcut: bound by the window; shown_key: bound by the canvas, only shown.
+    group: commands of one group exclude each other (tools, arrangements)."""
+
+    key: str
+    menu: str
+    text: str
+    icon: str = ""
+    shortcut: str = ""
+    shown_key: str = ""
+    tip: str = ""
+    group: str = ""
+
+
+COMMANDS = (
+    Command("open", "File", "Open …", "open", "Ctrl+O", tip="Open radiographs"),
+    Command("open_folder", "File", "Open folder …", "folder", "Ctrl+Shift+O"),
+    Command("sample", "File", "Open a synthetic sample"),
+    Command("-", "File", ""),
+    Command("report", "File", "Report …", "report", "Ctrl+P", tip="Write a PDF report"),
+    Command("picture", "File", "Save picture …", "picture", "Ctrl+E", tip="Save the picture as it is shown"),
+    Command("analysis", "File", "Save analysis folder …", "", "Ctrl+S"),
+    Command("-", "File", ""),
+    Command("close_study", "File", "Close this image", "", "Ctrl+W"),
+    Command("preferences", "File", "Preferences …", "settings", "Ctrl+,"),
+    Command("quit", "File", "Quit", "", "Ctrl+Q"),
+    Command("undo", "Edit", "Undo", "undo", "Ctrl+Z"),
+    Command("redo", "Edit", "Redo", "redo", "Ctrl+Y"),
+    Command("delete", "Edit", "Delete region", "", shown_key="Del"),
+    Command("window", "Tools", "Window / level", "window", "W", tip="Drag: across for width, up and down for level", group="tool"),
+    Command("pan", "Tools", "Pan", "pan", "P", group="tool"),
+    Command("zoom", "Tools", "Zoom", "zoom", "Z", group="tool"),
+    Command("magnify", "Tools", "Magnify", "magnify", "M", tip="A loupe under the cursor", group="tool"),
+    Command("select", "Tools", "Select regions", "select", "S", group="tool"),
+    Command("rectangle", "Tools", "Rectangle", "rectangle", "", group="tool"),
+    Command("ellipse", "Tools", "Ellipse", "ellipse", "", group="tool"),
+    Command("polygon", "Tools", "Polygon", "polygon", "", tip="Click the corners, double-click to close", group="tool"),
+    Command("freehand", "Tools", "Freehand", "freehand", "", group="tool"),
+    Command("fit", "View", "Fit", "fit", shown_key="="),
+    Command("actual", "View", "One pixel to one pixel", "one-to-one", shown_key="0"),
+    Command("invert", "View", "Invert", "invert", shown_key="I"),
+    Command("rotate_right", "View", "Rotate right", "rotate-right", shown_key="R"),
+    Command("rotate_left", "View", "Rotate left", "rotate-left", shown_key="L"),
+    Command("flip_h", "View", "Flip horizontally", "flip-horizontal", shown_key="H"),
+    Command("flip_v", "View", "Flip vertically", "flip-vertical", shown_key="V"),
+    Command("reset", "View", "Reset", "reset", shown_key="Space"),
+    Command("hide", "View", "Only the radiograph", "hide", shown_key=".", tip="Hide everything that is not the radiograph"),
+    Command("-", "View", ""),
+    Command("one", "View", "One view", "single", "Ctrl+1", group="views"),
+    Command("two", "View", "Two views: plain and maps", "compare", "Ctrl+2", group="views"),
+    Command("four", "View", "Four views: plain and single maps", "compare-four", "Ctrl+4", group="views"),
+    Command("-", "View", ""),
+    Command("next", "View", "Next image", "", "PgDown"),
+    Command("previous", "View", "Previous image", "", "PgUp"),
+    Command("standard", "Explain", "Three standard maps", "explain", "Ctrl+Return", tip="Integrated Gradients, Grad-CAM and LIME"),
+    Command("hide_maps", "Explain", "Hide or show all maps", "", "Ctrl+H"),
+    Command("shortcuts", "Help", "Keys", "", "F1"),
+    Command("about", "Help", "About Radiolucent"),
+)  # fmt: skip
+
+PRESET_KEYS = "1 – 9"
+
+
+class Commands:
+    """The QActions by key, tinted anew when the theme changes."""
+
+    def __init__(self, window: QMainWindow, handlers: Mapping[str, Callable[[], object]], tokens: Tokens) -> None:
+        self.actions: dict[str, QAction] = {}
+        self.menus: dict[str, QMenu] = {}
+        groups: dict[str, QActionGroup] = {}
+        for command in COMMANDS:
+            if command.menu not in self.menus:
+                self.menus[command.menu] = window.menuBar().addMenu(f"&{command.menu}")
+            menu = self.menus[command.menu]
+            if command.key == "-":
+                menu.addSeparator()
+                continue
+            action = QAction(command.text, window)
+            if command.shortcut:
+                action.setShortcut(QKeySequence(command.shortcut))
+            key = command.shown_key or QKeySequence(command.shortcut).toString(QKeySequence.SequenceFormat.NativeText)
+            action.setToolTip((command.tip or command.text.rstrip(" …")) + (f"  ({key})" if key else ""))
+            if command.shown_key:
+                action.setText(f"{command.text}\t{command.shown_key}")
+            action.setIconText(command.text.rstrip(" …"))
+            if command.group:
+                action.setCheckable(True)
+                if command.group not in groups:
+                    groups[command.group] = QActionGroup(window)
+                groups[command.group].addAction(action)
+            action.triggered.connect(lambda _checked=False, k=command.key: handlers[k]())
+            menu.addAction(action)
+            self.actions[command.key] = action
+        self.tint(tokens)
+
+    def tint(self, tokens: Tokens) -> None:
+        for command in COMMANDS:
+            if command.icon:
+                self.actions[command.key].setIcon(icon(command.icon, tokens))
+
+    def keys(self) -> list[tuple[str, list[tuple[str, str]]]]:
+        """Menu -> (key, meaning), for the page of keys."""
+        pages: dict[str, list[tuple[str, str]]] = {}
+        for command in COMMANDS:
+            if command.key == "-":
+                continue
+            key = command.shown_key or self.actions[command.key].shortcut().toString(QKeySequence.SequenceFormat.NativeText)
+            if key:
+                pages.setdefault(command.menu, []).append((key, command.text.rstrip(" …")))
+        pages.setdefault("View", []).append((PRESET_KEYS, "Window presets: the file's own, full range, automatic"))
+        pages["Mouse"] = [
+            ("Left drag", "The chosen tool"),
+            ("Middle drag", "Pan"),
+            ("Right drag", "Zoom"),
+            ("Wheel", "Zoom at the cursor"),
+            ("Esc", "Cancel drawing, close the message"),
+        ]
+        return list(pages.items())
+
+
+def fill_toolbar(bar: QToolBar, commands: Commands, presets: QMenu, tokens: Tokens) -> None:
+    """open · window, pan, zoom, magnify · regions · view · compare · explain ▾ · report"""
+    act = commands.actions
+    bar.addAction(act["open"])
+    bar.addSeparator()
+    for key in ("window", "pan", "zoom", "magnify"):
+        bar.addAction(act[key])
+    bar.addSeparator()
+    for key in ("select", "rectangle", "ellipse", "polygon", "freehand"):
+        bar.addAction(act[key])
+    bar.addSeparator()
+    preset_button = QToolButton(bar)
+    preset_button.setText("Presets")
+    preset_button.setToolTip("Window presets (1 – 9)")
+    preset_button.setMenu(presets)
+    preset_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+    bar.addWidget(preset_button)
+    for key in ("fit", "actual", "invert", "rotate_left", "rotate_right", "reset", "hide"):
+        bar.addAction(act[key])
+    bar.addSeparator()
+    for key in ("one", "two", "four"):
+        bar.addAction(act[key])
+    bar.addSeparator()
+    explain = QToolButton(bar)
+    explain.setDefaultAction(act["standard"])
+    explain.setText("Explain")
+    explain.setToolButtonStyle(bar.toolButtonStyle().ToolButtonTextBesideIcon)
+    bar.addWidget(explain)
+    report = QToolButton(bar)
+    report.setDefaultAction(act["report"])
+    report.setToolButtonStyle(bar.toolButtonStyle().ToolButtonTextBesideIcon)
+    bar.addWidget(report)

@@ -1,0 +1,326 @@
+"""What happens to an image in the window: opened, classified, explained, kept while another one is shown.
+
+Owns no widget. `app.main_window` shows what the signals say.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PySide6.QtCore import QObject, Signal
+
+from app.engine import Engine, Task
+from app.model.case import CaseModel
+from app.model.layer import Layer
+from app.model.studies import StudyList
+from xai_engine.classifier.types import ModelInfo, Prediction
+from xai_engine.errors import RadiolucentError
+from xai_engine.evidence.case import CaseReview, now
+from xai_engine.explain.types import Explanation
+from xai_engine.radiograph import display
+from xai_engine.radiograph.colour import LayerStyle
+from xai_engine.radiograph.regions import Region
+from xai_engine.radiograph.types import Radiograph
+
+STANDARD = ("integrated-gradients", "grad-cam", "lime")
+KEPT = 6  # images whose pixels stay in memory while others are shown
+SUFFIXES = {".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ""}
+LARGEST_FOLDER = 5_000
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """An image with all that was said and drawn about it."""
+
+    radiograph: Radiograph
+    prediction: Prediction | None
+    layers: tuple[Layer, ...]
+    regions: tuple[Region, ...]
+
+
+class Reading(QObject):
+    """Signals: message(text, kind, details) for the message bar; busy(text) while the verdict is awaited ("" when it
+    is there or has failed), verdict_failed(text); model_ready(ModelInfo)."""
+
+    message = Signal(str, str, str)
+    busy = Signal(str)
+    verdict_failed = Signal(str)
+    model_ready = Signal(object)
+    opened = Signal(object)
+
+    def __init__(self, case: CaseModel, studies: StudyList, engine: Engine, parent: QObject) -> None:
+        super().__init__(parent)
+        self.case = case
+        self.studies = studies
+        self.engine = engine
+        self.window = "default"
+        self.model: ModelInfo | None = None
+        self.environment: Mapping[str, Any] = {}
+        self.unsaved: set[Path] = set()
+        self._kept: OrderedDict[Path, _Kept] = OrderedDict()
+        self._reading: dict[Path, Task] = {}
+        self._predicting: set[str] = set()
+        self._wanted: Path | None = None
+        self._warming = False
+        engine.worker_died.connect(self._worker_died)
+        case.changed.connect(self._case_changed)
+
+    # ---- the model ---------------------------------------------------------------------------------------------
+
+    def warm_up(self) -> None:
+        """Load the model in the background."""
+        if self._warming:
+            return
+        self._warming = True
+        task = self.engine.warm_up()
+        task.done.connect(self._warm)
+        task.failed.connect(self._no_model)
+        task.ended.connect(self._warm_ended)
+
+    def _warm(self, value: tuple[ModelInfo, Mapping[str, Any]]) -> None:
+        self.model, self.environment = value
+        self.model_ready.emit(self.model)
+
+    def _warm_ended(self) -> None:
+        self._warming = False
+
+    def _no_model(self, error: RadiolucentError, detail: str) -> None:
+        self.message.emit(f"There is no usable model: {error}", "error", detail)
+
+    def _worker_died(self, name: str, title: str) -> None:
+        what = "reading images" if name == "reader" else "the model"
+        self.message.emit(
+            f"The process for {what} ended unexpectedly and was started again. Lost: “{title}”. Everything else is kept.",
+            "warning",
+            "",
+        )
+        if name == "engine":
+            self.warm_up()
+
+    # ---- opening -----------------------------------------------------------------------------------------------
+
+    def open(self, paths: Sequence[Path]) -> None:
+        """Add files (and the images in folders) to the list; show the first."""
+        files: list[Path] = []
+        for path in paths:
+            if path.is_dir():
+                found = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
+                if not found:
+                    self.message.emit(f"{path.name}: there are no images in this folder.", "warning", "")
+                files += found[:LARGEST_FOLDER]
+            else:
+                files.append(path)
+        if files:
+            added = self.studies.add(files)
+            self.show(added[0])
+
+    def show(self, path: Path) -> None:
+        """Bring an image of the list to the screen, reading it first if need be."""
+        self._keep()
+        self._wanted = path
+        kept = self._kept.get(path)
+        if kept is not None:
+            self._kept.move_to_end(path)
+            self._restore(path, kept)
+        elif path not in self._reading:
+            self.studies.update(path, status="reading")
+            task = self.engine.read(path)
+            self._reading[path] = task
+            task.done.connect(lambda value, p=path: self._read(p, value))
+            task.failed.connect(lambda error, detail, p=path: self._unreadable(p, error, detail))
+            task.cancelled.connect(lambda p=path: self.studies.update(p, status="waiting"))
+            task.ended.connect(lambda p=path: self._reading.pop(p, None))
+
+    def _read(self, path: Path, radiograph: Radiograph) -> None:
+        self.studies.update(
+            path,
+            title=radiograph.study.patient_name or path.name,
+            subtitle=" · ".join(t for t in (radiograph.study.study_date, radiograph.modality, path.name) if t),
+            thumbnail=thumbnail(radiograph),
+            status="unread",
+            note="",
+        )
+        if path == self._wanted:
+            self.studies.set_current(path)
+            self.case.set_radiograph(radiograph, self.window)
+            self.opened.emit(path)
+            for notice in radiograph.notices:
+                self.message.emit(notice, "notice", "")
+            self.predict()
+        else:
+            self._kept[path] = _Kept(radiograph, None, (), ())
+            self._trim()
+
+    def _unreadable(self, path: Path, error: RadiolucentError, detail: str) -> None:
+        self.studies.update(path, status="error", note=str(error))
+        self.message.emit(str(error), "error", "")
+        if path == self._wanted:
+            self._wanted = self.studies.current
+
+    def close_study(self, path: Path) -> None:
+        """Take an image off the list."""
+        self._kept.pop(path, None)
+        self.unsaved.discard(path)
+        current = path == self.studies.current
+        after = self.studies.neighbour(1) or self.studies.neighbour(-1) if current else None
+        self.studies.remove(path)
+        if current:
+            self.case.set_radiograph(None)
+            self.busy.emit("")
+            if after is not None and after != path:
+                self.show(after)
+
+    def _keep(self) -> None:
+        """Remember the image on the screen before another one takes its place."""
+        path, radiograph = self.studies.current, self.case.radiograph
+        if path is None or radiograph is None:
+            return
+        self._kept[path] = _Kept(radiograph, self.case.prediction, self.case.layers, self.case.regions)
+        self._kept.move_to_end(path)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Forget pixels of the oldest images that hold no work of the reader."""
+        for path in list(self._kept):
+            if len(self._kept) <= KEPT:
+                return
+            kept = self._kept[path]
+            if path != self.studies.current and not kept.regions and path not in self.unsaved:
+                del self._kept[path]
+
+    def _restore(self, path: Path, kept: _Kept) -> None:
+        self.studies.set_current(path)
+        self.case.set_radiograph(kept.radiograph, self.window)
+        if kept.prediction is not None:
+            self.case.set_prediction(kept.prediction)
+        for layer in kept.layers:
+            fresh = self.case.add_layer(layer.explanation, style=layer.style)
+            self.case.set_visible(fresh.id, layer.visible)
+        unsaved = path in self.unsaved
+        for region in kept.regions:
+            self.case.add_region(region)
+        if not unsaved:
+            self.unsaved.discard(path)
+        self.case.select_region(None)
+        self.opened.emit(path)
+        self.busy.emit("")
+        if kept.prediction is None:
+            self.predict()
+
+    def _case_changed(self, field: str) -> None:
+        if field == "regions" and self.case.regions and self.studies.current is not None:
+            self.unsaved.add(self.studies.current)
+
+    # ---- the verdict -------------------------------------------------------------------------------------------
+
+    def predict(self) -> None:
+        """Classify the image on the screen; the verdict reaches `case.prediction` and the list."""
+        radiograph = self.case.radiograph
+        if radiograph is None or radiograph.sha256 in self._predicting:
+            return
+        path = self.studies.current
+        sha = radiograph.sha256
+        self._predicting.add(sha)
+        self.busy.emit("Classifying …")
+        task = self.engine.predict(radiograph)
+        task.done.connect(lambda value: self._predicted(path, sha, value))
+        task.failed.connect(lambda error, detail: self._not_predicted(sha, error, detail))
+        task.cancelled.connect(lambda: self.verdict_failed.emit("Classification was cancelled."))
+        task.ended.connect(lambda: self._predicting.discard(sha))
+
+    def _predicted(self, path: Path | None, sha: str, prediction: Prediction) -> None:
+        if self.model is None:
+            self.model = prediction.model
+            self.model_ready.emit(prediction.model)
+        if path is not None:
+            self.studies.update(
+                path,
+                status="read" if prediction.readable else "refused",
+                probability=prediction.probability if prediction.readable else None,
+                note=prediction.refusal,
+            )
+            kept = self._kept.get(path)
+            if kept is not None and kept.radiograph.sha256 == sha:
+                self._kept[path] = replace(kept, prediction=prediction)
+        if self.case.radiograph is not None and self.case.radiograph.sha256 == sha:
+            self.case.set_prediction(prediction)
+            self.busy.emit("")
+
+    def _not_predicted(self, sha: str, error: RadiolucentError, detail: str) -> None:
+        if self.case.radiograph is not None and self.case.radiograph.sha256 == sha:
+            self.verdict_failed.emit(str(error))
+        self.message.emit(str(error), "error", detail)
+
+    # ---- maps --------------------------------------------------------------------------------------------------
+
+    def explain(
+        self, method: str, title: str, params: Mapping[str, Any], target: str | None, seed: int, style: LayerStyle | None = None
+    ) -> Task | None:
+        """Compute a map of the image on the screen; it becomes a layer, also when it is only partly done."""
+        radiograph = self.case.radiograph
+        if radiograph is None:
+            return None
+        sha = radiograph.sha256
+        task = self.engine.explain(radiograph, method, title, params, target, seed)
+        task.partial.connect(lambda value: self._explained(sha, value, style))
+        task.done.connect(lambda value: self._finished(sha, value, style))
+        task.failed.connect(lambda error, detail: self.message.emit(f"{title}: {error}", "error", detail))
+        return task
+
+    def _finished(self, sha: str, explanation: Explanation, style: LayerStyle | None) -> None:
+        self._explained(sha, explanation, style)
+        if explanation.partial:
+            self.message.emit(f"{explanation.title}: stopped early; the map is marked partial.", "notice", "")
+
+    def _explained(self, sha: str, explanation: Explanation, style: LayerStyle | None) -> None:
+        if self.case.radiograph is not None and self.case.radiograph.sha256 == sha:
+            layer = self.case.add_layer(explanation, style=style)
+            self.case.show_only(layer.id)  # one map at a time reads best; the panel brings the others back
+            return
+        for path, kept in self._kept.items():  # the reader has moved on to another image
+            if kept.radiograph.sha256 == sha:
+                others = tuple(x for x in kept.layers if x.explanation.method != explanation.method)
+                layer = Layer(len(others) + 1, explanation, style or LayerStyle(), True, [])
+                self._kept[path] = replace(kept, layers=(*others, layer))
+                return
+
+    # ---- the record --------------------------------------------------------------------------------------------
+
+    def review(self, reader: str, impression: str) -> CaseReview | None:
+        """Everything on the screen as the record that report and JSON are made of; None before a verdict."""
+        case = self.case
+        if case.radiograph is None or case.prediction is None or case.voi is None:
+            return None
+        explanations = tuple(layer.explanation for layer in case.layers)
+        seed = next((e.seed for e in explanations), 0)
+        review = CaseReview(
+            radiograph=case.radiograph,
+            voi=case.voi,
+            prediction=case.prediction,
+            explanations=explanations,
+            styles={},
+            regions=case.regions,
+            statistics=dict(case.statistics),
+            environment=dict(self.environment),
+            created=now(),
+            voi_key=case.preset_key or "manual",
+            invert=case.invert,
+            reader=reader,
+            impression=impression,
+            seed=seed,
+        )
+        styles = {name: layer.style for name, layer in zip(review.names(), case.layers, strict=True)}
+        return replace(review, styles=styles)
+
+
+def thumbnail(radiograph: Radiograph, side: int = 96) -> npt.NDArray[np.uint8]:
+    """uint8 picture of at most `side` pixels, in the file's own window."""
+    step = max(1, -(-max(radiograph.rows, radiograph.columns) // side))
+    small = radiograph.pixels[step // 2 :: step, step // 2 :: step]
+    return display.to_grey(small, display.select(radiograph, "default"), radiograph.inverted)
