@@ -1,0 +1,280 @@
+"""The list of studies: thumbnail, name, status, score; with a search field and two orders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import (
+    QAbstractListModel,
+    QModelIndex,
+    QPersistentModelIndex,
+    QRect,
+    QSize,
+    QSortFilterProxyModel,
+    Qt,
+    Signal,
+)
+from PySide6.QtGui import QColor, QImage, QKeyEvent, QPainter, QPixmap
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QListView,
+    QPushButton,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.canvas.binding import listen, no_collection
+from app.icons import pixmap
+from app.model.studies import Study, StudyList
+from app.theme import current_tokens
+from xai_engine.evidence import format
+
+_Index = QModelIndex | QPersistentModelIndex
+_ROOT = QModelIndex()
+_STUDY = int(Qt.ItemDataRole.UserRole)
+_SEARCH = _STUDY + 1
+_PRIORITY = _STUDY + 2
+
+WORDS = {
+    "waiting": "waiting",
+    "reading": "opening …",
+    "unread": "unread",
+    "read": "read",
+    "refused": "refused by the model",
+    "error": "cannot be opened",
+}
+_ICONS = {
+    "waiting": "waiting",
+    "reading": "waiting",
+    "unread": "unread",
+    "read": "check",
+    "refused": "refused",
+    "error": "error",
+}
+
+
+class StudyModel(QAbstractListModel):
+    """Rows: studies in the order of opening."""
+
+    def __init__(self, studies: StudyList, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._list = studies
+        self._shown = studies.studies
+        self.hide_scores = False
+        listen(studies.changed, self._changed)
+
+    def _changed(self, what: str, path: Path | None) -> None:
+        if what == "list":
+            self.beginResetModel()
+            self._shown = self._list.studies
+            self.endResetModel()
+            return
+        self._shown = self._list.studies
+        for row, study in enumerate(self._shown):
+            if study.path == path:
+                index = self.index(row)
+                self.dataChanged.emit(index, index)
+
+    def rowCount(self, parent: _Index = _ROOT) -> int:
+        return 0 if parent.isValid() else len(self._shown)
+
+    def row_of(self, path: Path | None) -> int:
+        return next((row for row, study in enumerate(self._shown) if study.path == path), -1)
+
+    def is_current(self, study: Study) -> bool:
+        return study.path == self._list.current
+
+    def data(self, index: _Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        study = self._shown[index.row()]
+        if role == _STUDY:
+            return study
+        if role in (_SEARCH, Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
+            return f"{format.person_name(study.title)} {study.subtitle} {study.path.name} {WORDS[study.status]}"
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return "\n".join(line for line in (str(study.path), study.note) if line)
+        if role == _PRIORITY:  # the surest finding first, what waits or failed last
+            return -1.0 if study.probability is None or self.hide_scores else study.probability
+        return None
+
+
+class StudyDelegate(QStyledItemDelegate):
+    """Thumbnail, two lines, and status with an icon: never colour alone."""
+
+    def __init__(self, parent: QWidget, model: StudyModel) -> None:
+        super().__init__(parent)
+        self._model = model
+        self._thumbnails: dict[Path, tuple[int, QPixmap]] = {}
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: _Index) -> QSize:
+        return QSize(120, max(64, 3 * option.fontMetrics.height() + 14))  # type: ignore[attr-defined]
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: _Index) -> None:
+        study: Study = index.data(_STUDY)
+        with no_collection():
+            painter.save()
+            self._paint(painter, option, study)
+            painter.restore()
+
+    def _paint(self, painter: QPainter, option: Any, study: Study) -> None:
+        t, rect = current_tokens(), option.rect
+        chosen = bool(option.state & QStyle.StateFlag.State_Selected)
+        current = self._model.is_current(study)
+        if chosen or current:
+            painter.fillRect(rect, QColor(t.selected if current else t.raised))
+        if bool(option.state & QStyle.StateFlag.State_HasFocus):
+            painter.setPen(QColor(t.accent))
+            painter.drawRect(rect.adjusted(0, 0, -1, -1))
+        side = min(52, rect.height() - 8)
+        frame = QRect(rect.left() + 6, rect.center().y() - side // 2, side, side)
+        painter.fillRect(frame, QColor(t.image))
+        thumbnail = self._thumbnail(study)
+        if thumbnail is not None:
+            fitted = thumbnail.size().scaled(frame.size(), Qt.AspectRatioMode.KeepAspectRatio)
+            target = QRect(frame.topLeft(), fitted)
+            target.moveCenter(frame.center())
+            painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+            painter.drawPixmap(target, thumbnail)
+        metrics = option.fontMetrics
+        line = metrics.height()
+        left, width = frame.right() + 9, rect.right() - frame.right() - 15
+        top = rect.center().y() - (3 * line + 4) // 2
+        alignment = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        name = format.person_name(study.title) if study.thumbnail is not None else study.title
+        lines = (
+            (name, QColor(t.text), Qt.TextElideMode.ElideRight),
+            (study.subtitle, QColor(t.text if current else t.muted), Qt.TextElideMode.ElideRight),
+        )
+        for row, (text, colour, elide) in enumerate(lines):
+            painter.setPen(colour)
+            box = QRect(left, top + row * (line + 2), width, line)
+            painter.drawText(box, alignment, metrics.elidedText(text, elide, width))
+        self._status(painter, QRect(left, top + 2 * (line + 2), width, line), study, current, option)
+
+    def _status(self, painter: QPainter, box: QRect, study: Study, current: bool, option: Any) -> None:
+        t = current_tokens()
+        plain = t.text if current else t.muted
+        colour = {"error": t.error, "refused": t.warning}.get(study.status, plain)
+        ratio = painter.device().devicePixelRatioF()
+        painter.drawPixmap(box.left(), box.center().y() - 6, pixmap(_ICONS[study.status], colour, 13, ratio))
+        painter.setPen(QColor(colour))
+        text = WORDS[study.status]
+        if study.probability is not None and not self._model.hide_scores:
+            text = f"{text} · {format.probability(study.probability)}"
+        text_box = box.adjusted(18, 0, 0, 0)
+        elided = option.fontMetrics.elidedText(text, Qt.TextElideMode.ElideRight, text_box.width())
+        painter.drawText(text_box, int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter), elided)
+
+    def _thumbnail(self, study: Study) -> QPixmap | None:
+        if study.thumbnail is None:
+            return None
+        known = self._thumbnails.get(study.path)
+        if known is None or known[0] != id(study.thumbnail):
+            rows, columns = study.thumbnail.shape
+            data = study.thumbnail.tobytes()
+            image = QImage(data, columns, rows, columns, QImage.Format.Format_Grayscale8)
+            known = self._thumbnails[study.path] = (id(study.thumbnail), QPixmap.fromImage(image.copy()))
+        return known[1]
+
+
+class _List(QListView):
+    """Enter opens, Delete takes off the list."""
+
+    opened = Signal(QModelIndex)
+    removed = Signal(QModelIndex)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.currentIndex().isValid():
+            self.opened.emit(self.currentIndex())
+        elif event.key() == Qt.Key.Key_Delete and self.currentIndex().isValid():
+            self.removed.emit(self.currentIndex())
+        else:
+            super().keyPressEvent(event)
+
+
+class StudiesPanel(QWidget):
+    """Emits what the reader wants; who listens changes the list."""
+
+    chosen = Signal(object)
+    """Path of the study to show."""
+    removed = Signal(object)
+    open_requested = Signal()
+
+    def __init__(self, studies: StudyList, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._list = studies
+        self.setAccessibleName("Studies")
+        self.search = QLineEdit()
+        self.search.setPlaceholderText("Search")
+        self.search.setAccessibleName("Search studies")
+        self.search.setClearButtonEnabled(True)
+        self.order = QComboBox()
+        self.order.addItems(["As opened", "Highest score first"])
+        self.order.setAccessibleName("Order of the list")
+        self.model = StudyModel(studies, self)
+        self.proxy = QSortFilterProxyModel(self)
+        self.proxy.setSourceModel(self.model)
+        self.proxy.setFilterRole(_SEARCH)
+        self.proxy.setSortRole(_PRIORITY)
+        self.proxy.setFilterCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+        self.search.textChanged.connect(lambda text: self.proxy.setFilterFixedString(text.strip()))
+        self.order.currentIndexChanged.connect(self._sort)
+        self.view = _List()
+        self.view.setModel(self.proxy)
+        self.view.setItemDelegate(StudyDelegate(self.view, self.model))
+        self.view.setAccessibleName("Studies")
+        self.view.setUniformItemSizes(True)
+        self.view.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.view.clicked.connect(self._choose)
+        self.view.opened.connect(self._choose)
+        self.view.removed.connect(lambda index: self.removed.emit(index.data(_STUDY).path))
+        self.empty = QLabel("No studies. Open files, or drop files and folders here.")
+        self.empty.setProperty("tone", "muted")
+        self.empty.setWordWrap(True)
+        self.open_button = QPushButton("Open …")
+        self.open_button.clicked.connect(self.open_requested)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 8, 8, 8)
+        for widget in (self.search, self.order, self.empty, self.open_button):
+            layout.addWidget(widget)
+        layout.addWidget(self.view, 1)
+        layout.addStretch(0)
+        self.setMinimumWidth(190)
+        listen(studies.changed, self._changed)
+        self._changed("list", None)
+
+    def set_scores_hidden(self, hidden: bool) -> None:
+        """Blind reading: the list must not tell what the AI says."""
+        self.model.hide_scores = hidden
+        self.proxy.invalidate()
+        self.view.viewport().update()
+
+    def _choose(self, index: QModelIndex) -> None:
+        self.chosen.emit(index.data(_STUDY).path)
+
+    def _sort(self, order: int) -> None:
+        self.proxy.sort(0 if order else -1, Qt.SortOrder.DescendingOrder)
+
+    def _changed(self, what: str, path: Path | None) -> None:
+        some = bool(self._list.studies)
+        for widget, shown in (
+            (self.empty, not some),
+            (self.open_button, not some),
+            (self.view, some),
+            (self.search, some),
+            (self.order, len(self._list.studies) > 1),
+        ):
+            widget.setVisible(shown)
+        row = self.model.row_of(self._list.current)
+        if row >= 0 and path == self._list.current:
+            index = self.proxy.mapFromSource(self.model.index(row))
+            if index.isValid() and index != self.view.currentIndex():
+                self.view.setCurrentIndex(index)
+        self.view.viewport().update()
