@@ -9,7 +9,15 @@ from typing import Any
 
 from PySide6.QtCore import Qt, qVersion
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFormLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QVBoxLayout,
+    QWidget,
+)
 
 from app.icons import pixmap
 from app.theme import current_tokens
@@ -34,7 +42,12 @@ def versions(model: ModelInfo | None, environment: Mapping[str, Any]) -> list[tu
     if environment:
         device = str(environment.get("device", ""))
         named = str(environment.get("device_name", "")) or device
-        rows.append(("Computes on", f"{named}, {environment.get('precision', '')}, {environment.get('threads', '')} threads"))
+        rows.append(
+            (
+                "Computes on",
+                f"{named}, {environment.get('precision', '')}, {environment.get('threads', '')} threads",
+            )
+        )
     rows += [
         ("PyTorch", installed("torch")),
         ("MONAI", installed("monai")),
@@ -50,11 +63,11 @@ class AboutDialog(QDialog):
     """Versions can be copied as text for a fault report."""
 
     def __init__(
-        self, model: ModelInfo | None, environment: Mapping[str, Any], parent: QWidget | None = None
+        self, parent: QWidget | None, environment: Mapping[str, Any] | None, model: ModelInfo | None
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle("About Radiolucent")
-        self.rows = versions(model, environment)
+        self.rows = versions(model, environment or {})
         tokens = current_tokens()
         mark = QLabel()
         mark.setPixmap(pixmap("radiolucent", tokens.accent, 48, self.devicePixelRatioF()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QDialog,
@@ -16,40 +15,13 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-# Keys that the image itself handles (app.canvas.keys) and the mouse; the rest comes from the window's actions.
-IMAGE: tuple[tuple[str, str], ...] = (
-    ("Left drag", "Tool in use; window/level: across = width, up and down = level"),
-    ("Middle drag", "Pan"),
-    ("Right drag, wheel", "Zoom; the wheel at the cursor"),
-    ("1 … 9", "Window presets: the file's own first, then full range, automatic"),
-    ("I", "Invert"),
-    ("R, L", "Rotate right, left"),
-    ("H, V", "Flip left–right, top–bottom"),
-    ("=", "Fit to window"),
-    ("0", "One screen pixel for each image pixel"),
-    ("+, −", "Zoom in, out"),
-    ("Space", "Window, orientation and zoom as at opening"),
-    (".", "Hide or show everything that is not the radiograph"),
-    ("Arrows", "Pan, or move the selected region by one pixel; with Shift by ten"),
-    ("Enter", "Close the polygon that is being drawn"),
-    ("Delete", "Remove the selected region"),
-    ("Esc", "Cancel drawing, clear the selection"),
-    ("Ctrl+Z, Ctrl+Y", "Undo, redo"),
-)
-
-
-def rows(actions: Sequence[QAction]) -> list[tuple[str, str]]:
-    """(keys, what) of every action that has keys, in the order given."""
-    out = []
-    for action in actions:
-        keys = ", ".join(k.toString(QKeySequence.SequenceFormat.NativeText) for k in action.shortcuts())
-        if keys:
-            out.append((keys, action.text().replace("&", "").rstrip("…").strip()))
-    return out
-
 
 class ShortcutsDialog(QDialog):
-    def __init__(self, actions: Sequence[QAction], parent: QWidget | None = None) -> None:
+    """pages: heading -> (keys, what they do), as `Commands.keys` gives them."""
+
+    def __init__(
+        self, parent: QWidget | None, pages: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Keys and mouse")
         self.tree = QTreeWidget()
@@ -57,7 +29,7 @@ class ShortcutsDialog(QDialog):
         self.tree.setRootIsDecorated(False)
         self.tree.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.tree.setUniformRowHeights(True)
-        for title, entries in (("Image", list(IMAGE)), ("Window", rows(actions))):
+        for title, entries in pages:
             heading = QTreeWidgetItem(self.tree, [title])
             font = heading.font(0)
             font.setBold(True)

@@ -106,7 +106,9 @@ class ParameterField:
 class MethodForm(QWidget):
     """Summary, cost and every parameter of one method. Layers of the model are offered once it is known."""
 
-    def __init__(self, about: MethodDescription, model: ModelInfo | None, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, about: MethodDescription, model: ModelInfo | None, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.about = about
         summary = QLabel(about.summary)
@@ -151,21 +153,21 @@ def _with_layers(about: ParameterDescription, model: ModelInfo | None) -> Parame
 class ExplainPanel(QWidget):
     """Choose a method, set it, run it; or run the three standard ones."""
 
-    requested = Signal(str, str, dict, str, int)
-    """method, title, parameters, target class ("" = the model's finding), seed"""
-    standard_requested = Signal(str, int)
+    run_requested = Signal(str, object, object, int)
+    """method, parameters, target class (None: the model's finding), seed"""
+    quick_requested = Signal(object, int)
     """target class, seed"""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setAccessibleName("Explain")
         self._model: ModelInfo | None = None
-        self.methods = {about.name: about for about in registry.describe()}
+        self._methods = {about.name: about for about in registry.describe()}
         self.standard = QPushButton("Run the three standard maps")
         self.standard.setToolTip("Integrated Gradients, Grad-CAM and LIME with their default parameters")
         self.choice = QComboBox()
         self.choice.setAccessibleName("Method")
-        for about in self.methods.values():
+        for about in self._methods.values():
             self.choice.addItem(about.title, about.name)
             self.choice.setItemData(self.choice.count() - 1, about.summary, Qt.ItemDataRole.ToolTipRole)
         self.target = QComboBox()
@@ -183,13 +185,13 @@ class ExplainPanel(QWidget):
         self.form: MethodForm
         self._place = QVBoxLayout()
         self._build()
-        self.standard.clicked.connect(lambda: self.standard_requested.emit(self.target_name, self.seed.value()))
+        self.standard.clicked.connect(lambda: self.quick_requested.emit(self.target_name, self.seed.value()))
         self.run.clicked.connect(self._request)
         self.defaults.clicked.connect(lambda: self.form.reset())
         self.choice.currentIndexChanged.connect(self._show_form)
         self._show_form()
         self.set_model(None)
-        self.set_ready(False)
+        self.set_enabled_for_image(False)
 
     def _build(self) -> None:
         head = QFormLayout()
@@ -222,8 +224,11 @@ class ExplainPanel(QWidget):
         layout.addWidget(scroll)
 
     @property
-    def target_name(self) -> str:
-        return str(self.target.currentData() or "")
+    def target_name(self) -> str | None:
+        return str(self.target.currentData() or "") or None
+
+    def methods(self) -> list[MethodDescription]:
+        return list(self._methods.values())
 
     def set_model(self, model: ModelInfo | None) -> None:
         """Offer the classes and layers of this model."""
@@ -236,7 +241,7 @@ class ExplainPanel(QWidget):
                 self.target.addItem(name, name)
         self._show_form()
 
-    def set_ready(self, ready: bool, why: str = "") -> None:
+    def set_enabled_for_image(self, ready: bool, why: str = "") -> None:
         """False while there is nothing to explain; `why` becomes the tooltip."""
         for button in (self.run, self.standard):
             button.setEnabled(ready)
@@ -248,7 +253,7 @@ class ExplainPanel(QWidget):
             self.choice.setCurrentIndex(index)
 
     def _show_form(self) -> None:
-        about = self.methods[str(self.choice.currentData())]
+        about = self._methods[str(self.choice.currentData())]
         while (item := self._place.takeAt(0)) is not None:
             old = item.widget()
             if old is not None:
@@ -260,4 +265,4 @@ class ExplainPanel(QWidget):
 
     def _request(self) -> None:
         about = self.form.about
-        self.requested.emit(about.name, about.title, self.form.values(), self.target_name, self.seed.value())
+        self.run_requested.emit(about.name, self.form.values(), self.target_name, self.seed.value())

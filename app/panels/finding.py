@@ -63,7 +63,9 @@ class ProbabilityBar(QWidget):
 
     def show_prediction(self, prediction: Prediction) -> None:
         self._prediction = prediction
-        names = ", ".join(f"{p.name} {format.probability(p.threshold)}" for p in prediction.model.operating_points)
+        names = ", ".join(
+            f"{p.name} {format.probability(p.threshold)}" for p in prediction.model.operating_points
+        )
         self.setToolTip(f"Operating points: {names}")
         self.setAccessibleDescription(
             f"{format.probability(prediction.probability)}, operating point {format.probability(prediction.threshold)}"
@@ -165,7 +167,7 @@ class BlindForm(QWidget):
 
 
 class FindingPanel(QWidget):
-    """Follows `case.prediction`. `set_busy` and `set_failed` tell of a verdict that is not there (yet)."""
+    """Follows `case.prediction`. `set_busy` and `set_error` tell of a verdict that is not there (yet)."""
 
     revealed = Signal(str)
     """The reader's impression, once recorded (blind reading)."""
@@ -262,7 +264,7 @@ class FindingPanel(QWidget):
         self._busy, self._failure = text, ""
         self._show()
 
-    def set_failed(self, text: str) -> None:
+    def set_error(self, text: str) -> None:
         self._busy, self._failure = "", text
         self._show()
 
@@ -316,7 +318,9 @@ class FindingPanel(QWidget):
         self.impression_label.setText(self._impression)
         for widget in (self.impression_label, self._impression_heading):
             widget.setVisible(bool(self._impression))
-        self.model_line.setText(f"{model.title} {model.version} · {model.architecture} · {prediction.precision}")
+        self.model_line.setText(
+            f"{model.title} {model.version} · {model.architecture} · {prediction.precision}"
+        )
         self.model_line.setToolTip(f"SHA-256 {model.sha256}\n{model.intended_use}")
         self.limits.setText("\n".join(f"• {line}" for line in model.limitations))
 

@@ -1,119 +1,139 @@
-"""Running jobs: how far, how long still, Cancel."""
+"""The running job in the status bar: what, how far, how long still, Cancel. Further jobs wait in a list."""
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtCore import QEvent, QSize, Qt, QTimer
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QProgressBar, QToolButton, QWidget
 
-from app.engine import Engine, Task
+from app.engine import Task
 from app.icons import icon
 from app.theme import current_tokens
 from xai_engine.runtime.run import Progress
 
 PATIENCE_MS = 350
-"""Jobs that are over sooner are not shown: a row that flashes up only distracts."""
+"""Jobs that are over sooner are not shown: what only flashes up distracts."""
 
 
-def remaining(progress: Progress, cancelling: bool = False) -> str:
-    """ "about 12 s left"; empty until it can be told."""
-    if cancelling:
-        return "stopping …"
-    if progress.remaining_s is None:
+def remaining(progress: Progress | None) -> str:
+    """ "12 s left"; empty until it can be told."""
+    if progress is None or progress.remaining_s is None:
         return ""
     if progress.remaining_s < 90:
-        return f"about {max(1, round(progress.remaining_s))} s left"
-    return f"about {round(progress.remaining_s / 60)} min left"
+        return f"{max(1, round(progress.remaining_s))} s left"
+    return f"{round(progress.remaining_s / 60)} min left"
 
 
-class JobRow(QWidget):
-    """One task."""
+class JobsBar(QWidget):
+    """Shows the task that has made progress last, hidden while none runs."""
 
-    def __init__(self, task: Task, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.task = task
-        self._cancelling = False
-        self.title = QLabel(task.title)
+        self.setAccessibleName("Running job")
+        self.tasks: list[Task] = []
+        self._progress: dict[Task, Progress] = {}
+        self._stopping: set[Task] = set()
+        self.title = QLabel()
         self.title.setTextFormat(Qt.TextFormat.PlainText)
-        self.title.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.title.setToolTip(task.title)
-        self.time = QLabel()
-        self.time.setProperty("tone", "muted")
         self.bar = QProgressBar()
         self.bar.setRange(0, 1000)
         self.bar.setTextVisible(False)
-        self.bar.setFixedHeight(8)
-        self.bar.setAccessibleName(f"Progress of {task.title}")
+        self.bar.setFixedSize(140, 9)
+        self.time = QLabel()
+        self.time.setMinimumWidth(self.fontMetrics().horizontalAdvance("000 min left"))
         self.cancel = QToolButton()
-        self.cancel.setIcon(icon("cancel", current_tokens()))
-        self.cancel.setToolTip("Cancel")
-        self.cancel.setAccessibleName(f"Cancel {task.title}")
-        self.cancel.clicked.connect(self._cancel)
-        top = QHBoxLayout()
-        top.addWidget(self.title, 1)
-        top.addWidget(self.time)
-        words = QVBoxLayout()
-        words.setSpacing(3)
-        words.addLayout(top)
-        words.addWidget(self.bar)
+        self.cancel.setText("Cancel")
+        self.cancel.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.cancel.setIconSize(QSize(14, 14))
+        self.cancel.clicked.connect(self.cancel_current)
+        self.others = QToolButton()
+        self.others.setToolTip("All jobs; choose one to cancel it")
+        self.others.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self._menu = QMenu(self)
+        self._menu.aboutToShow.connect(self._fill)
+        self.others.setMenu(self._menu)
         layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(words, 1)
-        layout.addWidget(self.cancel)
-        task.progressed.connect(self._progress)
-
-    def _progress(self, progress: Progress) -> None:
-        self.bar.setValue(round(1000 * progress.fraction))
-        self.time.setText(remaining(progress, self._cancelling))
-        if progress.message:
-            self.setToolTip(progress.message)
-
-    def _cancel(self) -> None:
-        self._cancelling = True
-        self.cancel.setEnabled(False)
-        self.time.setText("stopping …")
-        self.task.cancel()
-
-
-class JobsPanel(QWidget):
-    """Every job of the engine, oldest first; hidden while there is none. `count_changed` tells how many are shown."""
-
-    count_changed = Signal(int)
-
-    def __init__(self, engine: Engine, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setAccessibleName("Jobs")
-        self.rows: list[JobRow] = []
-        self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(8, 6, 8, 6)
-        self._layout.setSpacing(6)
+        layout.setContentsMargins(8, 0, 8, 0)
+        for widget in (self.title, self.bar, self.time, self.cancel, self.others):
+            layout.addWidget(widget)
+        self._patience = QTimer(self)
+        self._patience.setSingleShot(True)
+        self._patience.setInterval(PATIENCE_MS)
+        self._patience.timeout.connect(self._update)
+        self._tint()
         self.hide()
-        engine.started.connect(self.add)
+
+    @property
+    def current(self) -> Task | None:
+        """The running task: the one that has reported last, else the oldest."""
+        return next((task for task in reversed(self._progress)), self.tasks[0] if self.tasks else None)
 
     def add(self, task: Task) -> None:
-        row = JobRow(task, self)
-        row.hide()
-        self._layout.addWidget(row)
-        self.rows.append(row)
-        timer = QTimer(row)
-        timer.setSingleShot(True)
-        timer.timeout.connect(lambda: self._reveal(row))
-        timer.start(PATIENCE_MS)
-        task.ended.connect(lambda: self._remove(row))
+        self.tasks.append(task)
+        task.progressed.connect(lambda progress: self._progressed(task, progress))
+        task.ended.connect(lambda: self._ended(task))
+        if self.isHidden():
+            self._patience.start()
+        else:
+            self._update()
 
-    def _reveal(self, row: JobRow) -> None:
-        if row in self.rows:
-            row.show()
-            self._tell()
+    def cancel_current(self) -> None:
+        task = self.current
+        if task is not None:
+            self._stop(task)
 
-    def _remove(self, row: JobRow) -> None:
-        if row in self.rows:
-            self.rows.remove(row)
-            self._layout.removeWidget(row)
-            row.hide()
-            row.deleteLater()
-            self._tell()
+    def _stop(self, task: Task) -> None:
+        self._stopping.add(task)
+        task.cancel()
+        self._update()
 
-    def _tell(self) -> None:
-        shown = sum(not row.isHidden() for row in self.rows)
-        self.setVisible(shown > 0)
-        self.count_changed.emit(shown)
+    def _progressed(self, task: Task, progress: Progress) -> None:
+        if task in self.tasks:
+            self._progress.pop(task, None)
+            self._progress[task] = progress
+            if not self.isHidden():
+                self._update()
+
+    def _ended(self, task: Task) -> None:
+        if task in self.tasks:
+            self.tasks.remove(task)
+        self._progress.pop(task, None)
+        self._stopping.discard(task)
+        if not self.tasks:
+            self._patience.stop()
+            self.hide()
+        elif not self.isHidden():
+            self._update()
+
+    def _update(self) -> None:
+        task = self.current
+        if task is None:
+            self.hide()
+            return
+        progress = self._progress.get(task)
+        stopping = task in self._stopping
+        self.title.setText(task.title)
+        self.bar.setValue(round(1000 * progress.fraction) if progress else 0)
+        self.bar.setAccessibleName(f"Progress of {task.title}")
+        self.time.setText("stopping …" if stopping else remaining(progress))
+        self.setToolTip(progress.message if progress else "")
+        self.cancel.setEnabled(not stopping)
+        self.cancel.setAccessibleName(f"Cancel {task.title}")
+        more = len(self.tasks) - 1
+        self.others.setText(f"{more} more")
+        self.others.setVisible(more > 0)
+        self.show()
+
+    def _fill(self) -> None:
+        self._menu.clear()
+        for task in self.tasks:
+            action = self._menu.addAction(icon("cancel", current_tokens()), f"Cancel: {task.title}")
+            action.setEnabled(task not in self._stopping)
+            action.triggered.connect(lambda _checked=False, t=task: self._stop(t))
+
+    def _tint(self) -> None:
+        self.cancel.setIcon(icon("cancel", current_tokens()))
+
+    def changeEvent(self, event: QEvent) -> None:
+        if event.type() == QEvent.Type.PaletteChange and hasattr(self, "cancel"):
+            self._tint()
+        super().changeEvent(event)

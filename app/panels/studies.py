@@ -22,7 +22,6 @@ from PySide6.QtWidgets import (
     QLabel,
     QLineEdit,
     QListView,
-    QPushButton,
     QStyle,
     QStyledItemDelegate,
     QStyleOptionViewItem,
@@ -96,7 +95,9 @@ class StudyModel(QAbstractListModel):
         if role == _STUDY:
             return study
         if role in (_SEARCH, Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
-            return f"{format.person_name(study.title)} {study.subtitle} {study.path.name} {WORDS[study.status]}"
+            return (
+                f"{format.person_name(study.title)} {study.subtitle} {study.path.name} {WORDS[study.status]}"
+            )
         if role == Qt.ItemDataRole.ToolTipRole:
             return "\n".join(line for line in (str(study.path), study.note) if line)
         if role == _PRIORITY:  # the surest finding first, what waits or failed last
@@ -113,7 +114,7 @@ class StudyDelegate(QStyledItemDelegate):
         self._thumbnails: dict[Path, tuple[int, QPixmap]] = {}
 
     def sizeHint(self, option: QStyleOptionViewItem, index: _Index) -> QSize:
-        return QSize(120, max(64, 3 * option.fontMetrics.height() + 14))  # type: ignore[attr-defined]
+        return QSize(120, max(64, 3 * option.fontMetrics.height() + 14))
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: _Index) -> None:
         study: Study = index.data(_STUDY)
@@ -201,10 +202,9 @@ class _List(QListView):
 class StudiesPanel(QWidget):
     """Emits what the reader wants; who listens changes the list."""
 
-    chosen = Signal(object)
+    open_requested = Signal(object)
     """Path of the study to show."""
-    removed = Signal(object)
-    open_requested = Signal()
+    remove_requested = Signal(object)
 
     def __init__(self, studies: StudyList, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -234,15 +234,13 @@ class StudiesPanel(QWidget):
         self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.view.clicked.connect(self._choose)
         self.view.opened.connect(self._choose)
-        self.view.removed.connect(lambda index: self.removed.emit(index.data(_STUDY).path))
+        self.view.removed.connect(lambda index: self.remove_requested.emit(index.data(_STUDY).path))
         self.empty = QLabel("No studies. Open files, or drop files and folders here.")
         self.empty.setProperty("tone", "muted")
         self.empty.setWordWrap(True)
-        self.open_button = QPushButton("Open …")
-        self.open_button.clicked.connect(self.open_requested)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 8, 8, 8)
-        for widget in (self.search, self.order, self.empty, self.open_button):
+        for widget in (self.search, self.order, self.empty):
             layout.addWidget(widget)
         layout.addWidget(self.view, 1)
         layout.addStretch(0)
@@ -257,7 +255,7 @@ class StudiesPanel(QWidget):
         self.view.viewport().update()
 
     def _choose(self, index: QModelIndex) -> None:
-        self.chosen.emit(index.data(_STUDY).path)
+        self.open_requested.emit(index.data(_STUDY).path)
 
     def _sort(self, order: int) -> None:
         self.proxy.sort(0 if order else -1, Qt.SortOrder.DescendingOrder)
@@ -266,7 +264,6 @@ class StudiesPanel(QWidget):
         some = bool(self._list.studies)
         for widget, shown in (
             (self.empty, not some),
-            (self.open_button, not some),
             (self.view, some),
             (self.search, some),
             (self.order, len(self._list.studies) > 1),

@@ -1,0 +1,127 @@
+"""One line above the image for what went wrong or was done. Nothing waits for it; the window stays usable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PySide6.QtCore import QEvent, QSize, Qt
+from PySide6.QtGui import QKeyEvent
+from PySide6.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPlainTextEdit,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.icons import icon, pixmap
+from app.theme import current_tokens
+
+MOST = 3
+"""Messages on the screen at once; older ones go."""
+
+Action = tuple[str, Callable[[], object]]
+
+
+class MessageRow(QFrame):
+    def __init__(self, bar: MessageBar, text: str, kind: str, details: str, action: Action | None) -> None:
+        super().__init__(bar)
+        self.text, self.kind = text, kind
+        self.setProperty("message", kind)
+        self.setAccessibleName(f"{kind}: {text}")
+        self.mark = QLabel()
+        self.words = QLabel(text)
+        self.words.setTextFormat(Qt.TextFormat.PlainText)
+        self.words.setWordWrap(True)
+        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.words.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.more = QPlainTextEdit(details)
+        self.more.setReadOnly(True)
+        self.more.setMaximumHeight(150)
+        self.more.hide()
+        self.close_button = QToolButton()
+        self.close_button.setToolTip("Close")
+        self.close_button.setAccessibleName("Close this message")
+        self.close_button.setIconSize(QSize(14, 14))
+        self.close_button.clicked.connect(lambda: bar.dismiss(self))
+        row = QHBoxLayout()
+        row.addWidget(self.mark)
+        row.addWidget(self.words, 1)
+        if action is not None:
+            button = QPushButton(action[0])
+            button.clicked.connect(lambda: action[1]())
+            row.addWidget(button)
+        if details:
+            toggle = QPushButton("Details")
+            toggle.setCheckable(True)
+            toggle.toggled.connect(self.more.setVisible)
+            row.addWidget(toggle)
+        row.addWidget(self.close_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(10, 5, 6, 5)
+        layout.addLayout(row)
+        layout.addWidget(self.more)
+        self._tint()
+
+    def _tint(self) -> None:
+        tokens = current_tokens()
+        colour = {"error": tokens.error, "warning": tokens.warning}.get(self.kind, tokens.accent)
+        self.mark.setPixmap(pixmap(self.kind, colour, 18, self.devicePixelRatioF()))
+        self.close_button.setIcon(icon("close", tokens))
+
+    def changeEvent(self, event: QEvent) -> None:
+        if event.type() == QEvent.Type.PaletteChange and hasattr(self, "close_button"):
+            self._tint()
+        super().changeEvent(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Escape:
+            self.close_button.click()
+        else:
+            super().keyPressEvent(event)
+
+
+class MessageBar(QWidget):
+    """The latest messages, newest last. The same text is not shown twice."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAccessibleName("Messages")
+        self.rows: list[MessageRow] = []
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(1)
+        self.hide()
+
+    @property
+    def texts(self) -> list[str]:
+        return [row.text for row in self.rows]
+
+    def show_message(
+        self, text: str, kind: str = "notice", details: str = "", action: Action | None = None
+    ) -> None:
+        """kind: notice, warning or error. details: shown on request, for a fault report."""
+        for row in [row for row in self.rows if row.text == text]:
+            self.dismiss(row)
+        row = MessageRow(self, text, kind, details, action)
+        self.rows.append(row)
+        self._layout.addWidget(row)
+        for old in self.rows[:-MOST]:
+            self.dismiss(old)
+        self.show()
+
+    def dismiss(self, row: MessageRow) -> None:
+        if row in self.rows:
+            self.rows.remove(row)
+            self._layout.removeWidget(row)
+            row.hide()
+            row.deleteLater()
+        self.setVisible(bool(self.rows))
+
+    def clear(self) -> None:
+        for row in list(self.rows):
+            self.dismiss(row)
