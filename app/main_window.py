@@ -122,6 +122,7 @@ class MainWindow(QMainWindow):
         self.readout = QLabel()
         self.readout.setTextFormat(Qt.TextFormat.PlainText)
         self.zoom_label = QLabel()
+        self.zoom_label.setContentsMargins(6, 0, 10, 0)
         self.jobs = JobsBar()
         self.statusBar().addWidget(self.readout, 1)
         self.statusBar().addPermanentWidget(self.jobs)

@@ -14,11 +14,13 @@ import atexit
 import ctypes
 import itertools
 import multiprocessing
+import sys
 import threading
 import time
 import weakref
 from collections import OrderedDict, deque
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing import connection
 from typing import Any
 
@@ -174,6 +176,11 @@ class Worker:
             name=f"radiolucent-{self.name}",
             daemon=True,
         )
+        if "cv2" in sys.modules:
+            # OpenCV puts its own folder on sys.path while it is being imported, and a spawned process inherits sys.path:
+            # wait for an import that runs in another thread
+            with suppress(ImportError):
+                import_module("cv2")
         try:
             process.start()
         except BaseException:
