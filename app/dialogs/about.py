@@ -49,14 +49,26 @@ def versions(model: ModelInfo | None, environment: Mapping[str, Any]) -> list[tu
             )
         )
     rows += [
-        ("PyTorch", installed("torch")),
-        ("MONAI", installed("monai")),
+        ("PyTorch", str(environment.get("torch") or installed("torch"))),
+        ("MONAI", str(environment.get("monai") or installed("monai"))),
         ("pydicom", installed("pydicom")),
         ("Qt", f"{qVersion()} (PySide6 {installed('PySide6-Essentials')})"),
         ("Python", platform.python_version()),
         ("System", f"{platform.system()} {platform.release()}"),
     ]
     return rows
+
+
+def attributions(model: ModelInfo | None) -> list[str]:
+    """Licences, and whose data the model in use was trained on (its own card says it)."""
+    parts = [
+        "Apache License 2.0. Qt is used under the LGPL v3. Licences of data and components: NOTICE, THIRD-PARTY.md."
+    ]
+    if model is not None and model.training_data:
+        parts.append(
+            "The model was trained on: " + " ".join(f"{line.rstrip('. ')}." for line in model.training_data)
+        )
+    return parts
 
 
 class AboutDialog(QDialog):
@@ -89,26 +101,33 @@ class AboutDialog(QDialog):
         head.addLayout(words, 1)
         form = QFormLayout()
         form.setHorizontalSpacing(18)
+        form.setVerticalSpacing(4)
         for what, version in self.rows:
             heading, value = QLabel(what), QLabel(version)
             heading.setProperty("tone", "muted")
             value.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             value.setWordWrap(True)
             form.addRow(heading, value)
-        licence = QLabel("Apache License 2.0. Qt is used under the LGPL v3.")
+        licence = QLabel("\n\n".join(attributions(model)))
         licence.setProperty("tone", "muted")
+        licence.setTextFormat(Qt.TextFormat.PlainText)
+        licence.setWordWrap(True)
+        licence.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         copy = buttons.addButton("Copy versions", QDialogButtonBox.ButtonRole.ActionRole)
         copy.clicked.connect(self.copy)
         buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(20, 18, 20, 14)
-        layout.setSpacing(14)
+        layout.setSpacing(16)
         layout.addLayout(head)
         layout.addLayout(form)
         layout.addWidget(licence)
         layout.addWidget(buttons)
-        self.setMinimumWidth(480)
+        close = buttons.button(QDialogButtonBox.StandardButton.Close)
+        close.setDefault(True)
+        close.setFocus()
+        self.setFixedWidth(560)
 
     def copy(self) -> None:
         QGuiApplication.clipboard().setText("\n".join(f"{what}: {version}" for what, version in self.rows))

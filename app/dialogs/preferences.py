@@ -10,8 +10,10 @@ from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QFormLayout,
+    QHBoxLayout,
     QLabel,
     QLineEdit,
+    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -45,10 +47,15 @@ class PreferencesDialog(QDialog):
         self.reader = QLineEdit(settings.reader)
         self.reader.setPlaceholderText("printed on reports; may stay empty")
         self.reader.setAccessibleName("Reader")
-        self.blind = QCheckBox("Blind reading: record your impression before the AI's is shown")
+        self.blind = QCheckBox("Blind reading: your impression comes before the AI's")
         self.blind.setChecked(settings.blind_reading)
-        self.recent = QCheckBox("Remember recent files (their names may identify patients)")
+        self.recent = QCheckBox("Remember recent files (names may identify patients)")
         self.recent.setChecked(settings.remember_recent)
+        self.forget = QPushButton("Forget recent files")
+        self.forget.setAutoDefault(False)
+        self.forget.setEnabled(bool(settings.recent))
+        self.forget.clicked.connect(self._forget)
+        self._forgotten = False
         form = QFormLayout()
         form.setHorizontalSpacing(16)
         form.setVerticalSpacing(9)
@@ -62,7 +69,11 @@ class PreferencesDialog(QDialog):
             ("", self.recent),
         ):
             form.addRow(label, field)
-        note = QLabel("“Compute on” holds from the next start.")
+        aside = QHBoxLayout()
+        aside.addWidget(self.forget)
+        aside.addStretch(1)
+        form.addRow("", aside)
+        note = QLabel("“Compute on” holds from the next computation.")
         note.setProperty("tone", "muted")
         buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
@@ -75,10 +86,16 @@ class PreferencesDialog(QDialog):
         layout.addLayout(form)
         layout.addWidget(note)
         layout.addWidget(buttons)
-        self.setMinimumWidth(460)
+        self.setMinimumWidth(max(460, self.sizeHint().width()))
+
+    def _forget(self) -> None:
+        self._forgotten = True
+        self.forget.setEnabled(False)
+        self.forget.setText("Recent files go with OK")
 
     def result_settings(self) -> Settings:
-        """The settings with what was chosen; recent files are dropped where they shall not be remembered."""
+        """The settings with what was chosen; recent files are dropped where they shall not be remembered
+        or were told to be forgotten."""
         remember = self.recent.isChecked()
         return replace(
             self._settings,
@@ -89,5 +106,5 @@ class PreferencesDialog(QDialog):
             reader=self.reader.text().strip(),
             blind_reading=self.blind.isChecked(),
             remember_recent=remember,
-            recent=list(self._settings.recent) if remember else [],
+            recent=list(self._settings.recent) if remember and not self._forgotten else [],
         )

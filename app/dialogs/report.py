@@ -24,6 +24,8 @@ from PySide6.QtWidgets import (
 
 from app.settings import Settings
 
+PDF = ".pdf"
+
 
 @dataclass(frozen=True)
 class ReportChoice:
@@ -50,6 +52,7 @@ class ReportDialog(QDialog):
         self.page.setCurrentIndex(self.page.findData(settings.page))
         self.reader = QLineEdit(settings.reader)
         self.reader.setPlaceholderText("may stay empty")
+        browse.setAutoDefault(False)
         self.impression = QPlainTextEdit()
         self.impression.setPlaceholderText(
             "Your impression, printed beside the classifier's verdict (optional)"
@@ -89,15 +92,19 @@ class ReportDialog(QDialog):
     def choice(self) -> ReportChoice:
         path = Path(self.path.text().strip()).expanduser()
         folder = self.folder.isChecked()
-        if not folder and path.suffix.lower() != ".pdf":
-            path = path.with_name(f"{path.name}.pdf")
+        if not folder and path.suffix.lower() != PDF:
+            path = path.with_name(f"{path.name}{PDF}")
         page = cast(Literal["A4", "Letter"], self.page.currentData())
         words = self.impression.toPlainText().strip()
         return ReportChoice(path, page, self.reader.text().strip(), words, folder)
 
     def _folder_toggled(self, folder: bool) -> None:
-        path = Path(self.path.text().strip())
-        self.path.setText(str(path.with_suffix("") if folder else path.with_suffix(".pdf")))
+        text = self.path.text().strip()
+        bare = (
+            text[: -len(PDF)] if text.lower().endswith(PDF) else text
+        )  # names may be UIDs: dots are no suffixes
+        if bare:
+            self.path.setText(bare if folder else f"{bare}{PDF}")
 
     def _browse(self) -> None:
         pattern = "All files (*)" if self.folder.isChecked() else "PDF (*.pdf)"

@@ -38,7 +38,8 @@ class ShortcutsDialog(QDialog):
             for keys, what in entries:
                 QTreeWidgetItem(heading, [keys, what])
         self.tree.expandAll()
-        self.tree.header().setSectionResizeMode(0, QHeaderView.ResizeMode.ResizeToContents)
+        self.tree.header().setSectionResizeMode(0, QHeaderView.ResizeMode.Fixed)
+        self.tree.setColumnWidth(0, self.tree.sizeHintForColumn(0) + 24)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)

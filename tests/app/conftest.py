@@ -1,0 +1,21 @@
+"""Every test of the window's parts runs under a watch: see `tests.helpers.qt_hygiene`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from PySide6.QtWidgets import QApplication
+
+from tests.helpers import qt_hygiene
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Windows of `qtbot` are closed before this one looks, because it was set up before them."""
+    if "qtbot" not in request.fixturenames and "qapp" not in request.fixturenames:
+        yield
+        return
+    app: QApplication = request.getfixturevalue("qapp")
+    with qt_hygiene.clean(app):
+        yield
