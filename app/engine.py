@@ -6,6 +6,7 @@ Every result arrives in the GUI thread. A worker that dies is restarted by `runt
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,14 @@ class Engine(QObject):
         self.reader = Worker("reader")
         self.engine = Worker("engine")
 
-    def _submit(self, worker: Worker, function: str, title: str, *args: Any, **kwargs: Any) -> Task:
+    def _submit(
+        self, worker: Worker, function: str, title: str, *args: Any, quiet: bool = False, **kwargs: Any
+    ) -> Task:
+        """quiet: work nobody waits for, not announced by `started`."""
         task = Task(worker.submit(f"{TASKS}:{function}", *args, **kwargs), title, self)
         task.failed.connect(lambda _error, _detail, t=task, w=worker: self._failed(t, w.name))
-        self.started.emit(task)
+        if not quiet:
+            self.started.emit(task)
         return task
 
     def _failed(self, task: Task, name: str) -> None:
@@ -108,24 +113,30 @@ class Engine(QObject):
         """Start the reader process beside the window."""
         self.reader.submit(f"{TASKS}:load_reader")
 
-    def read(self, path: Path) -> Task:
+    def read(self, path: Path, quiet: bool = False) -> Task:
         """done(Radiograph)"""
-        return self._submit(self.reader, "read_file", f"Reading {path.name}", str(path))
+        return self._submit(self.reader, "read_file", f"Reading {path.name}", str(path), quiet=quiet)
 
     def export_picture(self, radiograph: Radiograph, window: str, path: Path, invert: bool) -> Task:
         """done(None); window: a preset's key"""
         return self._submit(
-            self.reader, "export_picture", f"Writing {path.name}", radiograph, window, str(path), invert=invert
+            self.reader,
+            "export_picture",
+            f"Writing {path.name}",
+            radiograph,
+            window,
+            str(path),
+            invert=invert,
         )
 
     def warm_up(self) -> Task:
         """done((ModelInfo, environment))"""
         return self._submit(self.engine, "warm_up", "Loading the model", **self._options())
 
-    def predict(self, radiograph: Radiograph) -> Task:
+    def predict(self, radiograph: Radiograph, quiet: bool = False) -> Task:
         """done(Prediction)"""
         once = Once(radiograph.sha256, radiograph)
-        return self._submit(self.engine, "predict", "Classifying", once, **self._options())
+        return self._submit(self.engine, "predict", "Classifying", once, quiet=quiet, **self._options())
 
     def explain(
         self,
@@ -151,6 +162,9 @@ class Engine(QObject):
         return self._submit(self.engine, "write", f"Writing {folder.name}", case, str(folder), report, page)
 
     def shutdown(self) -> None:
-        """End both processes; what runs is lost."""
-        self.reader.shutdown()
-        self.engine.shutdown()
+        """End both processes, side by side; what runs is lost."""
+        threads = [threading.Thread(target=worker.shutdown) for worker in (self.reader, self.engine)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()

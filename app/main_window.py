@@ -9,7 +9,16 @@ from typing import Any
 
 from PySide6.QtCore import QByteArray, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QShowEvent
-from PySide6.QtWidgets import QDockWidget, QLabel, QMainWindow, QMenu, QTabWidget, QToolBar, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QDockWidget,
+    QLabel,
+    QMainWindow,
+    QMenu,
+    QTabWidget,
+    QToolBar,
+    QVBoxLayout,
+    QWidget,
+)
 
 from app.canvas.readout import Readout
 from app.engine import Engine, Task
@@ -157,6 +166,8 @@ class MainWindow(QMainWindow):
         self.reading.message.connect(self.messages.show_message)
         self.reading.busy.connect(self.finding.set_busy)
         self.reading.verdict_failed.connect(self.finding.set_error)
+        self.finding.retry.connect(self.reading.predict)
+        self.finding.revealed.connect(self._revealed)
         self.reading.model_ready.connect(self.explain_panel.set_model)
         self.reading.opened.connect(self._opened)
         self.engine.started.connect(self._task_started)
@@ -208,9 +219,24 @@ class MainWindow(QMainWindow):
 
     def _opened(self, path: Path) -> None:
         name = path.name
+        if path in self.reading.impressions:
+            self.finding.set_impression(self.reading.impressions[path])
+        self.update_blind()
         self.setWindowTitle(f"{name} – {TITLE}")
         self.store.values.add_recent(path)
         self.store.values.folder = str(path.parent)
+
+    def _revealed(self, impression: str) -> None:
+        """The reader has put down an impression: the verdict may be seen, and is kept with the image."""
+        if self.studies.current is not None:
+            self.reading.impressions[self.studies.current] = impression
+        self.update_blind()
+
+    def update_blind(self) -> None:
+        """While the verdict is hidden, nothing else in the window may tell it."""
+        hidden = self.finding.hidden
+        self.studies_panel.set_scores_hidden(self.store.values.blind_reading and hidden)
+        self._update_commands()
 
     def _step(self, step: int) -> None:
         path = self.studies.neighbour(step)
@@ -252,13 +278,23 @@ class MainWindow(QMainWindow):
         act = self.commands.actions
         image = self.case.radiograph is not None
         prediction = self.case.prediction
-        readable = prediction is not None and prediction.readable
-        for key in ("picture", "close_study", "fit", "actual", "invert", "rotate_right", "rotate_left", "flip_h"):
+        hidden = self.finding.hidden
+        readable = prediction is not None and prediction.readable and not hidden
+        for key in (
+            "picture",
+            "close_study",
+            "fit",
+            "actual",
+            "invert",
+            "rotate_right",
+            "rotate_left",
+            "flip_h",
+        ):
             act[key].setEnabled(image)
         for key in ("flip_v", "reset", "hide", "two", "four"):
             act[key].setEnabled(image)
-        act["report"].setEnabled(prediction is not None)
-        act["analysis"].setEnabled(prediction is not None)
+        act["report"].setEnabled(prediction is not None and not hidden)
+        act["analysis"].setEnabled(prediction is not None and not hidden)
         act["standard"].setEnabled(readable)
         act["hide_maps"].setEnabled(bool(self.case.layers))
         act["undo"].setEnabled(self.case.can_undo)
@@ -266,7 +302,7 @@ class MainWindow(QMainWindow):
         act["delete"].setEnabled(self.case.selected_region is not None)
         reason = "Open a radiograph first." if not image else "Waiting for the verdict."
         if prediction is not None:
-            reason = prediction.refusal
+            reason = "Blind reading: put down your impression first." if hidden else prediction.refusal
         self.explain_panel.set_enabled_for_image(readable, reason)
 
     def _show_readout(self, readout: Readout | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
-from PySide6.QtCore import QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import (
     QButtonGroup,
@@ -17,12 +17,14 @@ from PySide6.QtWidgets import (
     QRadioButton,
     QScrollArea,
     QSizePolicy,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from app.canvas.binding import listen, no_collection
 from app.model.case import CaseModel
+from app.panels.text import plain_label, set_tone, tip
 from app.theme import current_tokens
 from xai_engine.classifier.types import OperatingPoint, Prediction
 from xai_engine.evidence import format
@@ -30,26 +32,39 @@ from xai_engine.evidence import format
 IMPRESSIONS = ("Pneumonia", "No pneumonia", "Uncertain")
 
 
+_VERDICTS = {
+    "pneumonia": "Opacity suggesting pneumonia",
+    "normal": "No opacity suggesting pneumonia",
+}
+RESEARCH = "Research use only. Not a medical device."
+
+
 def verdict(prediction: Prediction) -> str:
-    """The finding in words: "Pneumonia: above the operating point"."""
-    side = "at or above" if prediction.probability >= prediction.threshold else "below"
-    return f"{prediction.label[:1].upper()}{prediction.label[1:]}: score {side} the operating point"
+    """The label in a radiologist's words; a class of another model in its own."""
+    label = prediction.label
+    return _VERDICTS.get(label.lower(), f"{label[:1].upper()}{label[1:]}")
 
 
 def meaning(point: OperatingPoint) -> str:
     """What the operating point meant on the population it was measured on, in natural frequencies."""
 
     def of_hundred(share: tuple[float, float, float]) -> str:
-        if not all(map(math.isfinite, share)):
+        value, low, high = share
+        if not math.isfinite(value):
             return "an unknown number"
-        value, low, high = (round(100 * part) for part in share)
-        return f"{value} ({low}–{high})"
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return f"{round(100 * value)}"
+        return f"{round(100 * value)} ({round(100 * low)}–{round(100 * high)})"
 
     return (
-        f"At this threshold, of 100 patients with pneumonia {of_hundred(point.sensitivity)} score at or above it; "
-        f"of 100 without, {of_hundred(point.specificity)} score below it. "
+        f"At the threshold {format.probability(point.threshold)} the model finds {of_hundred(point.sensitivity)} "
+        f"of 100 with pneumonia and clears {of_hundred(point.specificity)} of 100 without. "
         f"In brackets: 95 % interval. Measured on: {point.population.rstrip('.')}."
     )
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else 0.0
 
 
 class ProbabilityBar(QWidget):
@@ -66,9 +81,10 @@ class ProbabilityBar(QWidget):
         names = ", ".join(
             f"{p.name} {format.probability(p.threshold)}" for p in prediction.model.operating_points
         )
-        self.setToolTip(f"Operating points: {names}")
+        self.setToolTip(tip(f"Operating points: {names}"))
         self.setAccessibleDescription(
-            f"{format.probability(prediction.probability)}, operating point {format.probability(prediction.threshold)}"
+            f"{format.probability(prediction.probability)} ± {format.probability(prediction.uncertainty)}, "
+            f"threshold {format.probability(prediction.threshold)}"
         )
         self.update()
 
@@ -79,44 +95,50 @@ class ProbabilityBar(QWidget):
         return QSize(120, self.sizeHint().height())
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        prediction = self._prediction
-        if prediction is None:
+        if self._prediction is None:
             return
         with no_collection():
-            tokens, line = current_tokens(), self.fontMetrics().height()
             painter = QPainter(self)
-            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-            left, width, top = 6.0, self.width() - 12.0, line + 6.0
+            try:
+                painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+                self._draw(painter, self._prediction)
+            finally:
+                painter.end()
 
-            def x(value: float) -> float:
-                return left + width * min(max(value, 0.0), 1.0)
+    def _draw(self, painter: QPainter, prediction: Prediction) -> None:
+        tokens, line = current_tokens(), self.fontMetrics().height()
+        left, width, top = 6.0, self.width() - 12.0, line + 6.0
 
-            painter.setPen(QPen(QColor(tokens.control), 1))
-            painter.setBrush(QColor(tokens.field))
-            painter.drawRoundedRect(QRectF(left, top, width, 10), 3, 3)
-            above = prediction.probability >= prediction.threshold
-            painter.setPen(Qt.PenStyle.NoPen)
-            painter.setBrush(QColor(tokens.positive if above else tokens.accent))
-            painter.drawRoundedRect(QRectF(left, top, x(prediction.probability) - left, 10), 3, 3)
-            low, high = (prediction.probability + s * prediction.uncertainty for s in (-1, 1))
-            painter.setPen(QPen(QColor(tokens.text), 1.5))
-            painter.drawLine(round(x(low)), round(top + 5), round(x(high)), round(top + 5))
+        def x(value: float) -> float:
+            return left + width * min(max(_finite(value), 0.0), 1.0)
+
+        painter.setPen(QPen(QColor(tokens.control), 1))
+        painter.setBrush(QColor(tokens.field))
+        painter.drawRoundedRect(QRectF(left, top, width, 10), 3, 3)
+        above = prediction.probability >= prediction.threshold
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(tokens.positive if above else tokens.accent))
+        painter.drawRoundedRect(QRectF(left, top, x(prediction.probability) - left, 10), 3, 3)
+        spread = _finite(prediction.uncertainty)
+        low, high = x(prediction.probability - spread), x(prediction.probability + spread)
+        # The band lies half on the filled part: an edge in the field's colour keeps it visible on both.
+        for colour, thickness in ((tokens.field, 5.0), (tokens.text, 2.0)):
+            painter.setPen(QPen(QColor(colour), thickness, Qt.PenStyle.SolidLine, Qt.PenCapStyle.FlatCap))
+            painter.drawLine(QPointF(low, top + 5), QPointF(high, top + 5))
             for end in (low, high):
-                painter.drawLine(round(x(end)), round(top + 2), round(x(end)), round(top + 8))
-            for point in prediction.model.operating_points:
-                used = point == prediction.operating_point
-                painter.setPen(QPen(QColor(tokens.text if used else tokens.muted), 2 if used else 1))
-                at = round(x(point.threshold))
-                painter.drawLine(at, round(top - 4), at, round(top + 14))
-            text = f"operating point {format.probability(prediction.threshold)}"
-            wide = self.fontMetrics().horizontalAdvance(text) + 2
-            start = min(max(x(prediction.threshold) - wide / 2, 0.0), max(self.width() - wide, 0))
-            painter.setPen(QColor(tokens.muted))
-            painter.drawText(QRectF(start, 0, wide, line), int(Qt.AlignmentFlag.AlignCenter), text)
-            bottom = QRectF(left - 4, top + 14, width + 8, line)
-            painter.drawText(bottom, int(Qt.AlignmentFlag.AlignLeft), "0")
-            painter.drawText(bottom, int(Qt.AlignmentFlag.AlignRight), "1")
-            painter.end()
+                painter.drawLine(QPointF(end, top + 1), QPointF(end, top + 9))
+        for point in prediction.model.operating_points:
+            used = point == prediction.operating_point
+            painter.setPen(QPen(QColor(tokens.text if used else tokens.muted), 2 if used else 1))
+            painter.drawLine(QPointF(x(point.threshold), top - 4), QPointF(x(point.threshold), top + 14))
+        text = f"threshold {format.probability(prediction.threshold)}"
+        wide = self.fontMetrics().horizontalAdvance(text) + 2
+        start = min(max(x(prediction.threshold) - wide / 2, 0.0), max(self.width() - wide, 0))
+        painter.setPen(QColor(tokens.muted))
+        painter.drawText(QRectF(start, 0, wide, line), int(Qt.AlignmentFlag.AlignCenter), text)
+        bottom = QRectF(left - 4, top + 14, width + 8, line)
+        painter.drawText(bottom, int(Qt.AlignmentFlag.AlignLeft), "0")
+        painter.drawText(bottom, int(Qt.AlignmentFlag.AlignRight), "1")
 
 
 class BlindForm(QWidget):
@@ -141,12 +163,15 @@ class BlindForm(QWidget):
             self.group.addButton(button, number)
             layout.addWidget(button)
         self.words = QLineEdit()
-        self.words.setPlaceholderText("in your words (optional)")
+        self.words.setPlaceholderText("in your words")
         self.words.setAccessibleName("Impression in words")
-        self.reveal = QPushButton("Record and show the AI's")
-        self.reveal.setEnabled(False)
-        self.group.buttonClicked.connect(lambda: self.reveal.setEnabled(True))
+        self.reveal = QPushButton("Reveal")
+        self.reveal.setToolTip("Record your impression and show what the AI says")
+        self.group.buttonClicked.connect(self._allow)
+        self.words.textChanged.connect(self._allow)
+        self.words.returnPressed.connect(self.reveal.click)
         self.reveal.clicked.connect(self._record)
+        self._allow()
         layout.addWidget(self.words)
         layout.addWidget(self.reveal)
 
@@ -156,21 +181,25 @@ class BlindForm(QWidget):
             button.setChecked(False)
         self.group.setExclusive(True)
         self.words.clear()
-        self.reveal.setEnabled(False)
+        self._allow()
+
+    def _allow(self) -> None:
+        """Either a choice or words make an impression."""
+        self.reveal.setEnabled(self.group.checkedId() >= 0 or bool(self.words.text().strip()))
 
     def _record(self) -> None:
-        chosen = IMPRESSIONS[self.group.checkedId()]
+        chosen = f"{IMPRESSIONS[self.group.checkedId()]}." if self.group.checkedId() >= 0 else ""
         words = self.words.text().strip()
         at = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-        said = f"{chosen}. {words}" if words else f"{chosen}."
+        said = f"{chosen} {words}".strip()
         self.revealed.emit(f"{said} (recorded {at}, before the AI's verdict was shown)")
 
 
 class FindingPanel(QWidget):
     """Follows `case.prediction`. `set_busy` and `set_error` tell of a verdict that is not there (yet)."""
 
-    revealed = Signal(str)
-    """The reader's impression, once recorded (blind reading)."""
+    impression_changed = Signal(str)
+    """The reader's impression, once recorded (blind reading); empty again with the next image."""
     retry = Signal()
 
     def __init__(self, case: CaseModel, parent: QWidget | None = None) -> None:
@@ -181,19 +210,27 @@ class FindingPanel(QWidget):
         self._blind = False
         self._impression = ""
         self.setAccessibleName("Finding")
-        self.state = _text("muted")
+        self.state = plain_label(tone="muted")
         self.blind_form = BlindForm()
         self.blind_form.revealed.connect(self._reveal)
         self.again = QPushButton("Try again")
         self.again.clicked.connect(self.retry)
-        self.verdict = _text("verdict")
-        self.number = _text("number")
-        self.spread = _text("muted")
+        self.verdict = plain_label(tone="verdict")
+        self.number = plain_label(tone="number")
+        self.spread = plain_label(tone="muted")
         self.bar = ProbabilityBar()
-        self.meaning = _text()
-        self.impression_label = _text()
-        self.model_line = _text("muted")
-        self.limits = _text()
+        self.meaning = plain_label()
+        self.impression_label = plain_label()
+        self.model_line = plain_label(tone="muted")
+        self.limits = plain_label()
+        self.limits_button = QToolButton()
+        self.limits_button.setText("Limits")
+        self.limits_button.setCheckable(True)
+        self.limits_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.limits_button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.limits_button.setAccessibleName("What the model must not be used for")
+        self.limits_button.toggled.connect(self._show_limits)
+        self.research = plain_label(RESEARCH, "muted")
         self.result = self._result()
         inner = QWidget()
         column = QVBoxLayout(inner)
@@ -202,6 +239,7 @@ class FindingPanel(QWidget):
         for widget in (self.state, self.again, self.blind_form, self.result):
             column.addWidget(widget)
         column.addStretch(1)
+        column.addWidget(self.research)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
@@ -230,16 +268,21 @@ class FindingPanel(QWidget):
             ("What the operating point means", self.meaning),
             ("Your impression", self.impression_label),
             ("Model", self.model_line),
-            ("Limits", self.limits),
         ):
-            heading = _text("heading")
-            heading.setText(title)
+            heading = plain_label(title, "heading")
             column.addSpacing(6)
             column.addWidget(heading)
             column.addWidget(widget)
             if widget is self.impression_label:
                 self._impression_heading = heading
+        column.addWidget(self.limits_button)
+        column.addWidget(self.limits)
+        self._show_limits(False)
         return box
+
+    def _show_limits(self, shown: bool) -> None:
+        self.limits_button.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)
+        self.limits.setVisible(shown)
 
     @property
     def impression(self) -> str:
@@ -251,14 +294,17 @@ class FindingPanel(QWidget):
         """True while nothing of the AI may be shown (blind reading, impression not yet recorded)."""
         return self._blind and not self._impression and self._case.radiograph is not None
 
-    def set_blind(self, blind: bool) -> None:
-        self._blind = blind
+    def set_blind(self, on: bool) -> None:
+        """Blind reading: nothing of the AI before the reader's own impression is recorded."""
+        self._blind = on
         self._show()
 
     def set_impression(self, impression: str) -> None:
-        """For an image that was read before."""
-        self._impression = impression
+        """What the reader said: now, or earlier where an image is shown again."""
+        changed, self._impression = impression != self._impression, impression
         self._show()
+        if changed:
+            self.impression_changed.emit(impression)
 
     def set_busy(self, text: str) -> None:
         self._busy, self._failure = text, ""
@@ -269,15 +315,16 @@ class FindingPanel(QWidget):
         self._show()
 
     def _reveal(self, impression: str) -> None:
-        self._impression = impression
-        self._show()
-        self.revealed.emit(impression)
+        self.set_impression(impression)
 
     def _changed(self, field: str) -> None:
         if field == "radiograph":
-            self._busy = self._failure = self._impression = ""
+            self._busy = self._failure = ""
             self.blind_form.clear()
-        if field in ("radiograph", "prediction"):
+            self.set_impression("")
+        elif field == "prediction":
+            if self._case.prediction is not None:
+                self._busy = self._failure = ""
             self._show()
 
     def _show(self) -> None:
@@ -293,10 +340,10 @@ class FindingPanel(QWidget):
         elif self._failure:
             tone, text = "error", f"No verdict: {self._failure}"
         elif prediction is not None and not prediction.readable:
-            tone, text = "warning", f"This image cannot be read: {prediction.refusal}"
+            tone, text = "warning", f"This image cannot be judged: {prediction.refusal}"
         elif prediction is None:
             text = "Waiting for the classifier …"
-        _tone(self.state, tone)
+        set_tone(self.state, tone)
         self.state.setText(text)
         self.state.setVisible(bool(text))
         self.again.setVisible(bool(self._failure) and not hidden)
@@ -310,7 +357,8 @@ class FindingPanel(QWidget):
         self.verdict.setText(verdict(prediction))
         self.number.setText(format.probability(prediction.probability))
         self.spread.setText(
-            f"± {prediction.uncertainty:.3f} calibrated probability of pneumonia\nlogit {format.logit(prediction.logit)}"
+            f"± {format.probability(prediction.uncertainty)}, calibrated probability of pneumonia\n"
+            f"logit {format.logit(prediction.logit)}"
         )
         self.spread.setToolTip("±: standard deviation over small harmless changes of the image")
         self.bar.show_prediction(prediction)
@@ -321,22 +369,6 @@ class FindingPanel(QWidget):
         self.model_line.setText(
             f"{model.title} {model.version} · {model.architecture} · {prediction.precision}"
         )
-        self.model_line.setToolTip(f"SHA-256 {model.sha256}\n{model.intended_use}")
+        self.model_line.setToolTip(tip(f"SHA-256 {model.sha256}\n{model.intended_use}"))
         self.limits.setText("\n".join(f"• {line}" for line in model.limitations))
-
-
-def _text(tone: str = "") -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    if tone:
-        label.setProperty("tone", tone)
-    return label
-
-
-def _tone(label: QLabel, tone: str) -> None:
-    if label.property("tone") != tone:
-        label.setProperty("tone", tone)
-        label.style().unpolish(label)
-        label.style().polish(label)
+        self.limits_button.setVisible(bool(model.limitations))

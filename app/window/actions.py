@@ -79,7 +79,9 @@ PRESET_KEYS = "1 – 9"
 class Commands:
     """The QActions by key, tinted anew when the theme changes."""
 
-    def __init__(self, window: QMainWindow, handlers: Mapping[str, Callable[[], object]], tokens: Tokens) -> None:
+    def __init__(
+        self, window: QMainWindow, handlers: Mapping[str, Callable[[], object]], tokens: Tokens
+    ) -> None:
         self.actions: dict[str, QAction] = {}
         self.menus: dict[str, QMenu] = {}
         groups: dict[str, QActionGroup] = {}
@@ -93,7 +95,9 @@ class Commands:
             action = QAction(command.text, window)
             if command.shortcut:
                 action.setShortcut(QKeySequence(command.shortcut))
-            key = command.shown_key or QKeySequence(command.shortcut).toString(QKeySequence.SequenceFormat.NativeText)
+            key = command.shown_key or QKeySequence(command.shortcut).toString(
+                QKeySequence.SequenceFormat.NativeText
+            )
             action.setToolTip((command.tip or command.text.rstrip(" …")) + (f"  ({key})" if key else ""))
             if command.shown_key:
                 action.setText(f"{command.text}\t{command.shown_key}")
@@ -119,10 +123,19 @@ class Commands:
         for command in COMMANDS:
             if command.key == "-":
                 continue
-            key = command.shown_key or self.actions[command.key].shortcut().toString(QKeySequence.SequenceFormat.NativeText)
+            key = command.shown_key or self.actions[command.key].shortcut().toString(
+                QKeySequence.SequenceFormat.NativeText
+            )
             if key:
                 pages.setdefault(command.menu, []).append((key, command.text.rstrip(" …")))
-        pages.setdefault("View", []).append((PRESET_KEYS, "Window presets: the file's own, full range, automatic"))
+        pages.setdefault("View", []).append(
+            (PRESET_KEYS, "Window presets: the file's own, full range, automatic")
+        )
+        pages["View"] += [
+            ("+  −", "Zoom in, zoom out"),
+            ("Arrows", "Pan, or move the selected region; with Shift: faster"),
+        ]
+        pages["Tools"].append(("Return", "Close a polygon"))
         pages["Mouse"] = [
             ("Left drag", "The chosen tool"),
             ("Middle drag", "Pan"),

@@ -97,7 +97,9 @@ class Files(QObject):
         return task
 
     def choose_picture(self) -> None:
-        name, _ = QFileDialog.getSaveFileName(self.window, "Save picture", str(self._suggest(".png")), "PNG (*.png)")
+        name, _ = QFileDialog.getSaveFileName(
+            self.window, "Save picture", str(self._suggest(".png")), "PNG (*.png)"
+        )
         if name:
             self.save_picture(Path(name).with_suffix(".png"))
 
@@ -109,15 +111,19 @@ class Files(QObject):
         image = self.window.canvas.grab_picture()
         try:
             with atomic.file(path) as temporary:
-                if not image.save(str(temporary), "PNG"):
-                    raise OutputError(f"{path}: the picture cannot be written; check the folder and the free space")
+                if not image.save(str(temporary), b"PNG"):
+                    raise OutputError(
+                        f"{path}: the picture cannot be written; check the folder and the free space"
+                    )
         except OutputError as error:
             self.window.messages.show_message(str(error), "error")
             return
         self._saved(path)
 
     def choose_analysis(self) -> None:
-        name, _ = QFileDialog.getSaveFileName(self.window, "Save analysis folder", str(self._suggest("-analysis")))
+        name, _ = QFileDialog.getSaveFileName(
+            self.window, "Save analysis folder", str(self._suggest("-analysis"))
+        )
         if name:
             self.save_analysis(Path(name))
 
@@ -127,7 +133,9 @@ class Files(QObject):
 
     def _announce(self, task: Task, path: Path) -> None:
         task.done.connect(lambda _value: self._saved(path))
-        task.failed.connect(lambda error, detail: self.window.messages.show_message(str(error), "error", detail))
+        task.failed.connect(
+            lambda error, detail: self.window.messages.show_message(str(error), "error", detail)
+        )
 
     def _saved(self, path: Path) -> None:
         current = self.window.studies.current
@@ -161,4 +169,3 @@ class Files(QObject):
         chosen = box.clickedButton() is lose
         box.deleteLater()
         return chosen
-

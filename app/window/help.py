@@ -38,6 +38,7 @@ class Help(QObject):
         self.window.theme.apply(values.theme)
         self.window.reading.window = values.default_window
         self.window.finding.set_blind(values.blind_reading)
+        self.window.update_blind()
         self.window.engine.device = values.device
         if not store.save():
             self.window.messages.show_message(store.notice, "warning")

@@ -63,11 +63,13 @@ class Reading(QObject):
         self.model: ModelInfo | None = None
         self.environment: Mapping[str, Any] = {}
         self.unsaved: set[Path] = set()
+        self.impressions: dict[Path, str] = {}
         self._kept: OrderedDict[Path, _Kept] = OrderedDict()
         self._reading: dict[Path, Task] = {}
         self._predicting: set[str] = set()
         self._wanted: Path | None = None
         self._warming = False
+        self._behind: Path | None = None
         engine.worker_died.connect(self._worker_died)
         case.changed.connect(self._case_changed)
 
@@ -119,6 +121,7 @@ class Reading(QObject):
         if files:
             added = self.studies.add(files)
             self.show(added[0])
+            self._work_ahead()
 
     def show(self, path: Path) -> None:
         """Bring an image of the list to the screen, reading it first if need be."""
@@ -138,18 +141,12 @@ class Reading(QObject):
             task.ended.connect(lambda p=path: self._reading.pop(p, None))
 
     def _read(self, path: Path, radiograph: Radiograph) -> None:
-        self.studies.update(
-            path,
-            title=radiograph.study.patient_name or path.name,
-            subtitle=" · ".join(t for t in (radiograph.study.study_date, radiograph.modality, path.name) if t),
-            thumbnail=thumbnail(radiograph),
-            status="unread",
-            note="",
-        )
+        self._describe(path, radiograph)
         if path == self._wanted:
             self.studies.set_current(path)
             self.case.set_radiograph(radiograph, self.window)
             self.opened.emit(path)
+            self._work_ahead()
             for notice in radiograph.notices:
                 self.message.emit(notice, "notice", "")
             self.predict()
@@ -162,6 +159,64 @@ class Reading(QObject):
         self.message.emit(str(error), "error", "")
         if path == self._wanted:
             self._wanted = self.studies.current
+        self._work_ahead()
+
+    # ---- the rest of the list: one image at a time, while nothing else is read or classified ------------------------
+
+    def _work_ahead(self) -> None:
+        """Read and classify the next waiting image, so that the list can be searched and sorted."""
+        if self._behind is not None or self._reading or self._predicting:
+            return
+        waiting = next((s.path for s in self.studies.studies if s.status == "waiting"), None)
+        if waiting is None:
+            return
+        self._behind = waiting
+        task = self.engine.read(waiting, quiet=True)
+        task.done.connect(lambda value: self._read_ahead(waiting, value))
+        task.failed.connect(lambda error, _detail: self._ahead_done(waiting, status="error", note=str(error)))
+        task.cancelled.connect(lambda: self._ahead_done(waiting))
+
+    def _read_ahead(self, path: Path, radiograph: Radiograph) -> None:
+        self._describe(path, radiograph)
+        task = self.engine.predict(radiograph, quiet=True)
+        task.done.connect(lambda value: self._predicted_ahead(path, radiograph, value))
+        task.failed.connect(lambda _error, _detail: self._ahead_done(path))
+        task.cancelled.connect(lambda: self._ahead_done(path))
+
+    def _predicted_ahead(self, path: Path, radiograph: Radiograph, prediction: Prediction) -> None:
+        if path != self.studies.current and path not in self._kept:
+            self._kept[path] = _Kept(radiograph, prediction, (), ())
+            self._trim()
+        self._score(path, prediction)
+        self._ahead_done(path)
+
+    def _ahead_done(self, path: Path, **changes: object) -> None:
+        self._behind = None
+        if changes:
+            self.studies.update(path, **changes)
+        self._work_ahead()
+
+    def _describe(self, path: Path, radiograph: Radiograph) -> None:
+        """What the list shows of an image that was read."""
+        parts = (radiograph.study.study_date, radiograph.modality, path.name)
+        self.studies.update(
+            path,
+            title=radiograph.study.patient_name or path.name,
+            subtitle=" · ".join(part for part in parts if part),
+            thumbnail=thumbnail(radiograph),
+            status="unread",
+            note="",
+        )
+
+    def _score(self, path: Path, prediction: Prediction) -> None:
+        """What the list shows of a verdict. "read" means that a person has had it on the screen."""
+        seen = path == self.studies.current
+        self.studies.update(
+            path,
+            status="refused" if not prediction.readable else "read" if seen else "unread",
+            probability=prediction.probability if prediction.readable else None,
+            note=prediction.refusal,
+        )
 
     def close_study(self, path: Path) -> None:
         """Take an image off the list."""
@@ -199,6 +254,7 @@ class Reading(QObject):
         self.case.set_radiograph(kept.radiograph, self.window)
         if kept.prediction is not None:
             self.case.set_prediction(kept.prediction)
+            self._score(path, kept.prediction)
         for layer in kept.layers:
             fresh = self.case.add_layer(layer.explanation, style=layer.style)
             self.case.set_visible(fresh.id, layer.visible)
@@ -232,19 +288,18 @@ class Reading(QObject):
         task.done.connect(lambda value: self._predicted(path, sha, value))
         task.failed.connect(lambda error, detail: self._not_predicted(sha, error, detail))
         task.cancelled.connect(lambda: self.verdict_failed.emit("Classification was cancelled."))
-        task.ended.connect(lambda: self._predicting.discard(sha))
+        task.ended.connect(lambda: self._classified(sha))
+
+    def _classified(self, sha: str) -> None:
+        self._predicting.discard(sha)
+        self._work_ahead()
 
     def _predicted(self, path: Path | None, sha: str, prediction: Prediction) -> None:
         if self.model is None:
             self.model = prediction.model
             self.model_ready.emit(prediction.model)
         if path is not None:
-            self.studies.update(
-                path,
-                status="read" if prediction.readable else "refused",
-                probability=prediction.probability if prediction.readable else None,
-                note=prediction.refusal,
-            )
+            self._score(path, prediction)
             kept = self._kept.get(path)
             if kept is not None and kept.radiograph.sha256 == sha:
                 self._kept[path] = replace(kept, prediction=prediction)
@@ -260,7 +315,13 @@ class Reading(QObject):
     # ---- maps --------------------------------------------------------------------------------------------------
 
     def explain(
-        self, method: str, title: str, params: Mapping[str, Any], target: str | None, seed: int, style: LayerStyle | None = None
+        self,
+        method: str,
+        title: str,
+        params: Mapping[str, Any],
+        target: str | None,
+        seed: int,
+        style: LayerStyle | None = None,
     ) -> Task | None:
         """Compute a map of the image on the screen; it becomes a layer, also when it is only partly done."""
         radiograph = self.case.radiograph

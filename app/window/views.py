@@ -98,5 +98,3 @@ class ViewArea(QWidget):
                     view.follow(leader.viewport)
         finally:
             self._following = False
-
-

@@ -14,13 +14,13 @@ import atexit
 import ctypes
 import itertools
 import multiprocessing
+import os
 import sys
 import threading
 import time
 import weakref
 from collections import OrderedDict, deque
 from contextlib import suppress
-from importlib import import_module
 from multiprocessing import connection
 from typing import Any
 
@@ -176,11 +176,7 @@ class Worker:
             name=f"radiolucent-{self.name}",
             daemon=True,
         )
-        if "cv2" in sys.modules:
-            # OpenCV puts its own folder on sys.path while it is being imported, and a spawned process inherits sys.path:
-            # wait for an import that runs in another thread
-            with suppress(ImportError):
-                import_module("cv2")
+        _wait_for_clean_path()
         try:
             process.start()
         except BaseException:
@@ -314,6 +310,14 @@ class Worker:
                 self._channel.send(None)
             self._process.join(1.0)
         self._discard()
+
+
+def _wait_for_clean_path(timeout: float = 10.0) -> None:
+    """OpenCV puts its own folder on sys.path while another thread imports it. A process that is spawned in that moment
+    inherits the path and finds OpenCV's `typing` instead of Python's."""
+    end = time.monotonic() + timeout
+    while any(os.path.basename(entry) == "cv2" for entry in sys.path) and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def _error(name: str, text: str) -> RadiolucentError:
