@@ -167,7 +167,7 @@ class MainWindow(QMainWindow):
         self.reading.busy.connect(self.finding.set_busy)
         self.reading.verdict_failed.connect(self.finding.set_error)
         self.finding.retry.connect(self.reading.predict)
-        self.finding.revealed.connect(self._revealed)
+        self.finding.impression_changed.connect(self._revealed)
         self.reading.model_ready.connect(self.explain_panel.set_model)
         self.reading.opened.connect(self._opened)
         self.engine.started.connect(self._task_started)
