@@ -8,7 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PySide6.QtCore import QCoreApplication, QEvent, QMessageLogContext, QThread, QTimer, QtMsgType, qInstallMessageHandler
+from PySide6.QtCore import (
+    QCoreApplication,
+    QEvent,
+    QMessageLogContext,
+    QThread,
+    QTimer,
+    QtMsgType,
+    qInstallMessageHandler,
+)
 from PySide6.QtWidgets import QApplication, QWidget
 from shiboken6 import isValid
 
@@ -17,6 +25,7 @@ HARMLESS = (
     "This plugin does not support raise()",
     "This plugin does not support grabbing the keyboard",
 )
+GRACE_S = 2.0
 
 
 def _windows() -> set[QWidget]:
@@ -39,15 +48,23 @@ def _settle(seconds: float) -> Iterator[None]:
         time.sleep(0.01)
 
 
-def leaks(windows: set[QWidget], timers: set[int], seconds: float = 2.0) -> list[str]:
+def leaks(windows: set[QWidget], timers: set[int], seconds: float) -> list[str]:
     """What is left over, as sentences, after at most `seconds` of grace. windows, timers (ids): what was there before."""
     found: list[str] = []
     for attempt, _ in enumerate(_settle(seconds)):
         if attempt % 20 == 1:
             gc.collect()  # Python's side of a cycle keeps a widget without parent alive
-        found = [f"window left open: {w!r}" for w in _windows() - windows if w.isVisible() or attempt > 1]
-        found += [f"thread still running: {t!r}" for t in _alive(QThread) if t.isRunning() and t is not QThread.currentThread()]
-        found += [f"timer still active: {t!r} of {t.parent()!r}" for t in _alive(QTimer) if t.isActive() and id(t) not in timers]
+        found = [f"window left open: {w!r}" for w in _windows() - windows]
+        found += [
+            f"thread still running: {t!r}"
+            for t in _alive(QThread)
+            if t.isRunning() and t is not QThread.currentThread()
+        ]
+        found += [
+            f"timer still active: {t!r} of {t.parent()!r}"
+            for t in _alive(QTimer)
+            if t.isActive() and id(t) not in timers
+        ]
         if not found:
             break
     return found
@@ -68,8 +85,8 @@ def clean(qapp: QApplication) -> Iterator[None]:
     before = qInstallMessageHandler(hear)
     try:
         yield
-        found = leaks(windows, timers)
+        found = leaks(windows, timers, GRACE_S)
     finally:
         qInstallMessageHandler(before)
-    found += [f"Qt warned: {text}" for text in said]
+    found += [f"warning of Qt: {text}" for text in said]
     assert not found, os.linesep.join(found)
