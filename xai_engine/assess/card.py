@@ -1,0 +1,387 @@
+"""The reliability card of every map of one image: the one entry point is `assess`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xai_engine.assess import (
+    areas,
+    findings,
+    perturbation,
+    random_maps,
+    randomise,
+    rerun,
+    similarity,
+    verdict,
+)
+from xai_engine.assess.options import CardOptions
+from xai_engine.assess.pool import Pool
+from xai_engine.assess.types import Finding, ReliabilityCard
+from xai_engine.classifier.types import ModelInput
+from xai_engine.errors import UsageError
+from xai_engine.explain.protocol import Explainable
+from xai_engine.explain.session import Interrupted, Session
+from xai_engine.explain.types import Explanation
+from xai_engine.runtime.run import Run
+
+Map = npt.NDArray[np.float32]
+
+REACTION_SETS = 24  # hidden sets on which the model and its randomised copies are compared
+
+# Streams of Run.rng, one per use.
+_SETS, _MAPS, _TIES, _NOISE, _PERTURB = range(101, 106)
+
+
+@dataclass
+class _Draft:
+    """A card in the making."""
+
+    explanation: Explanation
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    forwards: int = 0
+
+    @property
+    def empty(self) -> bool:
+        return any(f.name == "map_range" for f in self.findings)
+
+
+def assess(
+    classifier: Explainable,
+    model_input: ModelInput,
+    explanations: Sequence[Explanation],
+    lungs_probability: npt.NDArray[np.floating[Any]] | None,
+    options: CardOptions | None,
+    run: Run,
+) -> tuple[ReliabilityCard, ...]:
+    """One card per explanation, in order. All must be maps of this input, in the classifier's grid, of one target.
+
+    lungs_probability: (rows, columns) over the same grid, e.g. `LungFields.in_grid(model_input.transform)`; None leaves
+    out what needs it. options: None for the standard ones. A cancelled run gives what was found so far, marked partial,
+    never the verdict "use". The network, its gradients and the global random state are left as they were; the same
+    `run.seed` gives the same card. Raises UsageError (maps of another grid or target) and UnsupportedModel.
+    """
+    options = options or CardOptions()
+    if not explanations:
+        return ()
+    _check(model_input, explanations, lungs_probability)
+    return _Assessment(classifier, model_input, explanations, lungs_probability, options, run).cards()
+
+
+def _check(model_input: ModelInput, explanations: Sequence[Explanation], lungs: Any) -> None:
+    shape = model_input.valid.shape
+    for e in explanations:
+        if e.values.shape != shape:
+            raise UsageError(
+                f"{e.method}: its map is {e.values.shape[0]} x {e.values.shape[1]}, the model's input {shape[0]} x {shape[1]}; explain the image again"
+            )
+        if e.target != explanations[0].target:
+            raise UsageError(
+                f"{e.method}: explains {e.target!r}, {explanations[0].method} {explanations[0].target!r}; assess one target at a time"
+            )
+    if lungs is not None and np.shape(lungs) != shape:
+        raise UsageError(f"lung probability is {np.shape(lungs)}, the model's input {shape}")
+    if not model_input.valid.any():
+        raise UsageError("the model's input holds no image")
+
+
+class _Assessment:
+    def __init__(
+        self,
+        classifier: Explainable,
+        model_input: ModelInput,
+        explanations: Sequence[Explanation],
+        lungs: npt.NDArray[np.floating[Any]] | None,
+        options: CardOptions,
+        run: Run,
+    ) -> None:
+        self.classifier, self.input, self.options, self.run = classifier, model_input, options, run
+        self.target = explanations[0].target
+        self.valid = model_input.valid
+        self.areas = areas.find(model_input.array, model_input.valid, lungs)
+        self.drafts = [_Draft(e) for e in explanations]
+        self.precision = "fp32"
+        self.partial = False
+        self.forwards = 0
+
+    def cards(self) -> tuple[ReliabilityCard, ...]:
+        began = time.perf_counter()
+        for draft in self.drafts:
+            e = draft.explanation
+            others = [d.explanation for d in self.drafts if d is not draft]
+            draft.findings += findings.of_map(e, self.areas)
+            if not draft.empty:
+                draft.findings += findings.of_agreement(e, others, self.valid)
+        if self.areas.lungs is None:
+            self._note("Where the lungs are is not known: the share inside the lungs was not measured.")
+        pool_share, again_share = self._weights()
+        self._shared(self.run.part(0.0, pool_share))
+        shared = (time.perf_counter() - began) / len(self.drafts)
+        step = again_share / len(self.drafts)
+        for index, draft in enumerate(self.drafts):
+            draft.seconds += shared
+            draft.forwards += round(self.forwards / len(self.drafts))
+            if self._stopped() or draft.empty:
+                continue
+            start = pool_share + step * index
+            title = draft.explanation.title
+            own = time.perf_counter()
+            self._again(draft, self.run.part(start, start + step, f"{title}: "))
+            draft.seconds += time.perf_counter() - own
+        if not self.partial:
+            self.run.step(1.0, "assessed")
+        return tuple(self._card(draft) for draft in self.drafts)
+
+    def _weights(self) -> tuple[float, float]:
+        """Shares of the progress: shared forward passes, repeated explanations."""
+        o = self.options
+        shared = o.masks + len(self.drafts) * ((1 + o.random_maps) * 2 * o.curve_steps + 10 * len(o.road))
+        shared += o.copies * 2 * REACTION_SETS
+        repeats = (
+            1 + o.seeds + o.noises + o.shifts + o.stages if o.seeds + o.noises + o.shifts + o.stages else 0
+        )
+        again = sum(
+            repeats * min(d.explanation.forwards + 2 * d.explanation.backwards + 2, o.rerun_forwards)
+            for d in self.drafts
+        )
+        share = shared / (shared + again)
+        return share, 1.0 - share
+
+    def _note(self, text: str) -> None:
+        for draft in self.drafts:
+            draft.notes.append(text)
+
+    def _stopped(self) -> bool:
+        self.partial = self.partial or self.run.cancelled
+        return self.partial
+
+    # ---- shared forward passes ---------------------------------------------------------------------------------
+
+    def _shared(self, run: Run) -> None:
+        o, seed = self.options, self.run
+        full = [d for d in self.drafts if not d.empty]
+        copies_share = 0.0 if not o.copies else 0.15
+        with Session(self.classifier, self.input, self.target, run.part(0.0, 1.0 - copies_share)) as session:
+            try:
+                session.tick()
+                scene = perturbation.Scene(session, self.valid)
+                blocks, pool = scene.blocks, Pool()
+                ends = perturbation.plan_ends(scene, pool)
+                removals = perturbation.plan_removals(scene, pool, ends, o.masks, seed.rng(_SETS))
+                effects = perturbation.plan_areas(scene, pool, ends, self.areas)
+                planned = []
+                for index, draft in enumerate(full):
+                    session.tick()
+                    values = draft.explanation.values
+                    chance = random_maps.of_same_smoothness(
+                        values, self.valid, o.random_maps, seed.rng(_MAPS, index)
+                    )
+                    sums = np.stack([blocks.sums(m) for m in (values, *chance)])
+                    ties = seed.rng(_TIES, index)
+                    orders = np.stack([blocks.order(s / blocks.sizes, ties) for s in sums])
+                    curves = perturbation.plan_curves(scene, pool, ends, orders, o.curve_steps)
+                    planned.append((draft, sums, orders, curves))
+                roads = [
+                    perturbation.plan_road(
+                        scene, pool, session, orders[0], o.road, [seed.seed, _NOISE, index]
+                    )
+                    for index, (_, _, orders, _) in enumerate(planned)
+                    if o.road
+                ]
+                pool.run(session, "testing the maps")
+            except Interrupted:
+                self.partial = True
+                return
+            finally:
+                self.forwards += session.forwards
+        self.precision = session.precision
+        if session.notes:
+            self._note(" ".join(session.notes))
+        self.partial = self.partial or session.partial
+        model = findings.of_model(removals, effects) if removals.done and ends.request.done else []
+        for draft, sums, _, curves in planned:
+            if curves.done and removals.done:
+                draft.findings += findings.of_faithfulness(curves, removals, sums, blocks.sizes)
+        for (draft, *_), road in zip(planned, roads, strict=False):
+            if road.done:
+                draft.findings.append(findings.of_road(road))
+        if not self._stopped() and o.copies and removals.done:
+            random = self._reaction(removals.sets[:REACTION_SETS], run.part(1.0 - copies_share, 1.0))
+            if random is not None:
+                own = float(removals.request.scores[:REACTION_SETS].std())
+                model.append(findings.of_reaction(own, random))
+        for draft in self.drafts:
+            draft.findings += model
+
+    def _reaction(self, sets: npt.NDArray[np.bool_], run: Run) -> list[float] | None:
+        """Standard deviation of the score over the sets, of copies with random weights; None when stopped."""
+        if not randomise.can_randomise(self.classifier.network):
+            self._note("The network has no weights that could be randomised.")
+            return None
+        out = []
+        for copy in range(self.options.copies):
+            other = self._copy(1.0, copy)
+            if other is None:
+                return None
+            part = run.part(copy / self.options.copies, (copy + 1) / self.options.copies)
+            with Session(other, self.input, self.target, part) as session:
+                pool = Pool()
+                try:
+                    scene = perturbation.Scene(session, self.valid)
+                    request = perturbation.plan_sets(scene, pool, sets)
+                    pool.run(session, "comparing with random networks")
+                except Interrupted:
+                    pass
+                self.forwards += session.forwards
+                if session.partial or not request.done:
+                    self.partial = True
+                    return None
+                out.append(float(request.scores.std()))
+        return out
+
+    def _copy(self, share: float, stream: int) -> Explainable | None:
+        """A randomised copy; None when stopped."""
+
+        def tick() -> None:
+            if self.run.cancelled:
+                raise Interrupted
+
+        try:
+            return randomise.randomised(self.classifier, share, self.run.seed, stream, tick)
+        except Interrupted:
+            self.partial = True
+            return None
+
+    # ---- repeated explanations ---------------------------------------------------------------------------------
+
+    def _again(self, draft: _Draft, run: Run) -> None:
+        o, e = self.options, draft.explanation
+        total = o.seeds + o.noises + o.shifts + o.stages
+        if not total:
+            return
+        recipe = rerun.recipe(e, o.rerun_forwards)
+        if recipe is None:
+            draft.notes.append(
+                "Stability and model randomisation were not measured: the map cannot be made again at this cost."
+            )
+            return
+        method = recipe.method
+        bench = rerun.Bench(self.classifier, self.input, self.target)
+        done = 0
+
+        def part() -> Run:
+            nonlocal done
+            done += 1
+            return run.part((done - 1) / (total + 1), done / (total + 1))
+
+        base: Map | None = e.values
+        if recipe.reduced:
+            draft.notes.append(f"Repeated with {recipe.reduced}: the map itself is at least as stable.")
+            base = bench.map(method, part(), e.seed)
+        if base is not None and not self._stopped():
+            self._seeds(draft, bench, recipe, base, part)
+        if base is not None and not self._stopped():
+            self._perturb(draft, bench, recipe, base, part)
+        if not self._stopped():
+            self._randomise(draft, bench, recipe, part)
+        draft.forwards += bench.forwards
+
+    def _seeds(
+        self, draft: _Draft, bench: rerun.Bench, recipe: rerun.Recipe, base: Map, part: Callable[[], Run]
+    ) -> None:
+        found = []
+        for index in range(self.options.seeds):
+            again = bench.map(recipe.method, part(), draft.explanation.seed + 1 + index)
+            if again is None:
+                return
+            if np.array_equal(again, base):
+                draft.findings += findings.of_seeds([], True, "")
+                return
+            found.append(similarity.likeness(base, again, self.valid))
+        if found:
+            draft.findings += findings.of_seeds(found, False, recipe.reduced)
+
+    def _perturb(
+        self, draft: _Draft, bench: rerun.Bench, recipe: rerun.Recipe, base: Map, part: Callable[[], Run]
+    ) -> None:
+        found, changes = [], []
+        seed = draft.explanation.seed
+        rng = self.run.rng(_PERTURB)
+        for _ in range(self.options.noises):
+            again = bench.map(recipe.method, part(), seed, model_input=rerun.noisy(self.input, rng))
+            if again is None:
+                return
+            found.append(similarity.likeness(base, again, self.valid))
+            changes.append(similarity.relative_change(base, again, self.valid))
+        distance = max(1, round(0.01 * max(self.valid.shape)))
+        for down, right in rerun.DIRECTIONS[: self.options.shifts]:
+            down, right = down * distance, right * distance
+            again = bench.map(recipe.method, part(), seed, model_input=rerun.shifted(self.input, down, right))
+            if again is None:
+                return
+            back, known = rerun.moved_back(again, down, right)
+            found.append(similarity.likeness(base, back, self.valid & known))
+        if found:
+            draft.findings += findings.of_perturbation(found, changes, recipe.reduced)
+
+    def _randomise(
+        self, draft: _Draft, bench: rerun.Bench, recipe: rerun.Recipe, part: Callable[[], Run]
+    ) -> None:
+        if not self.options.stages or not randomise.can_randomise(self.classifier.network):
+            return
+        e, count = draft.explanation, len(randomise.layers(self.classifier.network))
+        shares, ranks, alike = [], [], []
+        for share in np.unique(np.round(np.linspace(1, count, self.options.stages)) / count)[::-1]:
+            other = self._copy(float(share), 0)
+            again = None if other is None else bench.map(recipe.method, part(), e.seed, classifier=other)
+            if again is None:
+                if self._stopped():
+                    break
+                continue  # this copy gives no finite map
+            ranks.append(
+                max(
+                    similarity.spearman(e.values, again, self.valid),
+                    similarity.spearman(np.abs(e.values), np.abs(again), self.valid),
+                )
+            )
+            alike.append(similarity.ssim(e.values, again, self.valid))
+            shares.append(float(share))
+        if shares and shares[0] == 1.0:
+            draft.findings += findings.of_randomisation(
+                shares[::-1], ranks[::-1], [s for s in alike[::-1] if s is not None], recipe.reduced
+            )
+
+    # ---- result ------------------------------------------------------------------------------------------------
+
+    def _card(self, draft: _Draft) -> ReliabilityCard:
+        e = draft.explanation
+        caveats = []
+        if e.partial:
+            caveats.append("The map is partial: its computation was stopped.")
+        elif not e.converged:
+            caveats.append("The map has not converged: more steps or samples may change it.")
+        decision, reasons = verdict.decide(draft.findings, partial=self.partial, caveats=caveats)
+        notes = list(draft.notes)
+        if self.partial:
+            notes.append("Stopped before the end: findings are missing.")
+        return ReliabilityCard(
+            method=e.method,
+            target=e.target,
+            verdict=decision,
+            reasons=reasons,
+            findings=tuple(draft.findings),
+            preset=self.options.preset,
+            seed=self.run.seed,
+            seconds=draft.seconds,
+            forwards=draft.forwards,
+            precision=self.precision,
+            partial=self.partial,
+            notes=tuple(notes),
+        )
