@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from xai_engine.evidence import format as fmt
@@ -33,6 +33,7 @@ def test_number(value: float | None, text: str) -> None:
     assert fmt.number(value) == text
 
 
+@example(5e-324)
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e200, max_value=1e200))
 def test_number_says_the_number(value: float) -> None:
     assert back(fmt.number(value)) == pytest.approx(value, rel=5.1e-4, abs=1e-300)

@@ -36,9 +36,9 @@ def number(value: float | None, digits: int = 4) -> str:
         return "0"
     if value == int(value) and abs(value) < 1e7:
         return _signed(f"{int(value)}")
-    exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+    exponent = int(power)
     if not -4 <= exponent < 7:
-        mantissa = f"{value / 10.0**exponent:.{digits - 1}f}"
         return _signed(f"{mantissa}×10{str(exponent).translate(_SUPERSCRIPT)}")
     return _signed(f"{value:.{max(0, digits - 1 - exponent)}f}")
 
