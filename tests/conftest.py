@@ -6,9 +6,14 @@ import os
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+# a machine that is busy must not fail a test: no example has a time limit
+hypothesis.settings.register_profile("radiolucent", deadline=None)
+hypothesis.settings.load_profile("radiolucent")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
