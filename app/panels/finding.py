@@ -199,7 +199,7 @@ class FindingPanel(QWidget):
     """Follows `case.prediction`. `set_busy` and `set_error` tell of a verdict that is not there (yet)."""
 
     impression_changed = Signal(str)
-    """The reader's impression, once recorded (blind reading); empty again with the next image."""
+    """The reader's impression, at the moment it is recorded; not when an image is shown again."""
     retry = Signal()
 
     def __init__(self, case: CaseModel, parent: QWidget | None = None) -> None:
@@ -300,11 +300,9 @@ class FindingPanel(QWidget):
         self._show()
 
     def set_impression(self, impression: str) -> None:
-        """What the reader said: now, or earlier where an image is shown again."""
-        changed, self._impression = impression != self._impression, impression
+        """What the reader said, also earlier, where an image is shown again. Emits nothing."""
+        self._impression = impression
         self._show()
-        if changed:
-            self.impression_changed.emit(impression)
 
     def set_busy(self, text: str) -> None:
         self._busy, self._failure = text, ""
@@ -316,6 +314,7 @@ class FindingPanel(QWidget):
 
     def _reveal(self, impression: str) -> None:
         self.set_impression(impression)
+        self.impression_changed.emit(impression)
 
     def _changed(self, field: str) -> None:
         if field == "radiograph":

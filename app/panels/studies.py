@@ -9,6 +9,7 @@ from PySide6.QtCore import (
     QAbstractListModel,
     QModelIndex,
     QPersistentModelIndex,
+    QPoint,
     QRect,
     QSize,
     QSortFilterProxyModel,
@@ -19,9 +20,9 @@ from PySide6.QtGui import QColor, QImage, QKeyEvent, QPainter, QPixmap
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QComboBox,
-    QLabel,
     QLineEdit,
     QListView,
+    QMenu,
     QStyle,
     QStyledItemDelegate,
     QStyleOptionViewItem,
@@ -32,6 +33,7 @@ from PySide6.QtWidgets import (
 from app.canvas.binding import listen, no_collection
 from app.icons import pixmap
 from app.model.studies import Study, StudyList
+from app.panels.text import plain_label, tip
 from app.theme import current_tokens
 from xai_engine.evidence import format
 
@@ -57,6 +59,11 @@ _ICONS = {
     "refused": "refused",
     "error": "error",
 }
+
+
+def name(study: Study) -> str:
+    """The patient's name as people write it; a file name, which is there before reading, unchanged."""
+    return format.person_name(study.title) if study.title != study.path.name else study.title
 
 
 class StudyModel(QAbstractListModel):
@@ -90,19 +97,34 @@ class StudyModel(QAbstractListModel):
     def is_current(self, study: Study) -> bool:
         return study.path == self._list.current
 
+    def status(self, study: Study) -> str:
+        """ "read · 0.874"; without the score in blind reading."""
+        words = WORDS[study.status]
+        if study.probability is None or self.hide_scores:
+            return words
+        return f"{words} · {format.probability(study.probability)}"
+
     def data(self, index: _Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         study = self._shown[index.row()]
         if role == _STUDY:
             return study
-        if role in (_SEARCH, Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
-            return (
-                f"{format.person_name(study.title)} {study.subtitle} {study.path.name} {WORDS[study.status]}"
-            )
+        if role in (_SEARCH, Qt.ItemDataRole.DisplayRole):
+            return f"{name(study)} {study.subtitle} {study.path.name} {WORDS[study.status]}"
+        if role == Qt.ItemDataRole.AccessibleTextRole:
+            return ", ".join(part for part in (name(study), study.subtitle, self.status(study)) if part)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return "\n".join(line for line in (str(study.path), study.note) if line)
+            return tip("\n".join(line for line in (str(study.path), study.note) if line))
         if role == _PRIORITY:  # the surest finding first, what waits or failed last
             return -1.0 if study.probability is None or self.hide_scores else study.probability
         return None
+
+
+class _Order(QSortFilterProxyModel):
+    """Ascending: the highest score first; equal ones stay in the order of opening."""
+
+    def lessThan(self, left: _Index, right: _Index) -> bool:
+        first, second = left.data(_PRIORITY), right.data(_PRIORITY)
+        return bool(first > second if first != second else left.row() < right.row())
 
 
 class StudyDelegate(QStyledItemDelegate):
@@ -147,9 +169,8 @@ class StudyDelegate(QStyledItemDelegate):
         left, width = frame.right() + 9, rect.right() - frame.right() - 15
         top = rect.center().y() - (3 * line + 4) // 2
         alignment = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        name = format.person_name(study.title) if study.thumbnail is not None else study.title
         lines = (
-            (name, QColor(t.text), Qt.TextElideMode.ElideRight),
+            (name(study), QColor(t.text), Qt.TextElideMode.ElideRight),
             (study.subtitle, QColor(t.text if current else t.muted), Qt.TextElideMode.ElideRight),
         )
         for row, (text, colour, elide) in enumerate(lines):
@@ -165,10 +186,8 @@ class StudyDelegate(QStyledItemDelegate):
         ratio = painter.device().devicePixelRatioF()
         painter.drawPixmap(box.left(), box.center().y() - 6, pixmap(_ICONS[study.status], colour, 13, ratio))
         painter.setPen(QColor(colour))
-        text = WORDS[study.status]
-        if study.probability is not None and not self._model.hide_scores:
-            text = f"{text} · {format.probability(study.probability)}"
         text_box = box.adjusted(18, 0, 0, 0)
+        text = self._model.status(study)
         elided = option.fontMetrics.elidedText(text, Qt.TextElideMode.ElideRight, text_box.width())
         painter.drawText(text_box, int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter), elided)
 
@@ -218,12 +237,11 @@ class StudiesPanel(QWidget):
         self.order.addItems(["As opened", "Highest score first"])
         self.order.setAccessibleName("Order of the list")
         self.model = StudyModel(studies, self)
-        self.proxy = QSortFilterProxyModel(self)
+        self.proxy = _Order(self)
         self.proxy.setSourceModel(self.model)
         self.proxy.setFilterRole(_SEARCH)
-        self.proxy.setSortRole(_PRIORITY)
         self.proxy.setFilterCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
-        self.search.textChanged.connect(lambda text: self.proxy.setFilterFixedString(text.strip()))
+        self.search.textChanged.connect(self._filter)
         self.order.currentIndexChanged.connect(self._sort)
         self.view = _List()
         self.view.setModel(self.proxy)
@@ -234,10 +252,11 @@ class StudiesPanel(QWidget):
         self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.view.clicked.connect(self._choose)
         self.view.opened.connect(self._choose)
-        self.view.removed.connect(lambda index: self.remove_requested.emit(index.data(_STUDY).path))
-        self.empty = QLabel("No studies. Open files, or drop files and folders here.")
-        self.empty.setProperty("tone", "muted")
-        self.empty.setWordWrap(True)
+        self.view.removed.connect(self._remove)
+        self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.view.customContextMenuRequested.connect(self._offer)
+        self.search.returnPressed.connect(self._to_list)
+        self.empty = plain_label(tone="muted")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 8, 8, 8)
         for widget in (self.search, self.order, self.empty):
@@ -257,20 +276,57 @@ class StudiesPanel(QWidget):
     def _choose(self, index: QModelIndex) -> None:
         self.open_requested.emit(index.data(_STUDY).path)
 
+    def _remove(self, index: QModelIndex) -> None:
+        self.remove_requested.emit(index.data(_STUDY).path)
+
+    def menu_at(self, position: QPoint) -> QMenu | None:
+        """What can be done with the study there (viewport coordinates); None beside the list."""
+        index = self.view.indexAt(position)
+        if not index.isValid():
+            return None
+        path = index.data(_STUDY).path
+        menu = QMenu(self.view)
+        menu.addAction("Open").triggered.connect(lambda: self.open_requested.emit(path))
+        menu.addAction("Remove from the list").triggered.connect(lambda: self.remove_requested.emit(path))
+        return menu
+
+    def _offer(self, position: QPoint) -> None:
+        menu = self.menu_at(position)
+        if menu is not None:
+            menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+            menu.popup(self.view.viewport().mapToGlobal(position))
+
+    def _filter(self, text: str) -> None:
+        self.proxy.setFilterFixedString(text.strip())
+        self._changed("filter", None)
+
+    def _to_list(self) -> None:
+        """Enter in the search field: the first match gets the focus."""
+        if self.proxy.rowCount():
+            self.view.setFocus()
+            if not self.view.currentIndex().isValid():
+                self.view.setCurrentIndex(self.proxy.index(0, 0))
+
     def _sort(self, order: int) -> None:
-        self.proxy.sort(0 if order else -1, Qt.SortOrder.DescendingOrder)
+        self.proxy.sort(0 if order else -1)
 
     def _changed(self, what: str, path: Path | None) -> None:
-        some = bool(self._list.studies)
+        some, found = bool(self._list.studies), self.proxy.rowCount() > 0
+        self.empty.setText(
+            "No study matches the search."
+            if some
+            else "No studies. Open files, or drop files and folders here."
+        )
         for widget, shown in (
-            (self.empty, not some),
-            (self.view, some),
+            (self.empty, not found),
+            (self.view, found),
             (self.search, some),
             (self.order, len(self._list.studies) > 1),
         ):
             widget.setVisible(shown)
+        # A list that came anew has lost its selection; a change of another study leaves it alone.
         row = self.model.row_of(self._list.current)
-        if row >= 0 and path == self._list.current:
+        if row >= 0 and (path == self._list.current or what != "study"):
             index = self.proxy.mapFromSource(self.model.index(row))
             if index.isValid() and index != self.view.currentIndex():
                 self.view.setCurrentIndex(index)
