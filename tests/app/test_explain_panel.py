@@ -1,0 +1,218 @@
+"""The forms of the methods: what is asked for is what the registry says, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QWheelEvent
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSpinBox,
+)
+from pytestqt.qtbot import QtBot
+
+from app.panels.explain import ExplainPanel
+from tests.app.test_finding import model
+from xai_engine.explain import registry
+
+
+@pytest.fixture
+def panel(qtbot: QtBot) -> ExplainPanel:
+    widget = ExplainPanel()
+    qtbot.addWidget(widget)
+    widget.resize(300, 800)
+    widget.set_model(model())
+    widget.set_enabled_for_image(True)
+    widget.show()
+    QApplication.processEvents()
+    return widget
+
+
+@pytest.fixture
+def runs(panel: ExplainPanel) -> list[tuple[Any, ...]]:
+    asked: list[tuple[Any, ...]] = []
+    panel.run_requested.connect(lambda *values: asked.append(values))
+    return asked
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_untouched_forms_give_the_defaults_of_the_registry(
+    panel: ExplainPanel, runs: list[tuple[Any, ...]], name: str
+) -> None:
+    panel.show_method(name)
+    QTest.mouseClick(panel.run, Qt.MouseButton.LeftButton)
+    method, params, target, seed = runs[-1]
+    assert (method, target, seed) == (name, "pneumonia", 0)
+    assert registry.create(name, **params) == registry.create(name)
+    for key, value in params.items():
+        assert type(value) is type(getattr(registry.create(name), key)), key
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_fields_hold_the_range_of_the_registry(panel: ExplainPanel, name: str) -> None:
+    panel.show_method(name)
+    about = next(each for each in registry.describe() if each.name == name)
+    for each in about.parameters:
+        widget = panel.form.fields[each.name].widget
+        assert each.meaning.split("<")[0][:20] in widget.toolTip()
+        if isinstance(widget, QSpinBox | QDoubleSpinBox):
+            assert (widget.minimum(), widget.maximum()) == (each.low, each.high)
+            if each.unit and len(each.unit) <= 12:
+                assert widget.suffix() == f" {each.unit}"
+        elif each.choices:
+            assert isinstance(widget, QComboBox)
+            assert tuple(widget.itemData(i) for i in range(widget.count())) == each.choices
+
+
+def test_methods_stand_under_their_families(panel: ExplainPanel) -> None:
+    entries = [
+        (panel.choice.itemText(i).strip(), panel.choice.itemData(i)) for i in range(panel.choice.count())
+    ]
+    assert entries[0] == ("Gradients", None)
+    assert [text for text, name in entries if name is None] == ["Gradients", "Activations", "Perturbation"]
+    assert [name for _text, name in entries if name is not None] == list(registry.names())
+    heading = panel.choice.model().index(0, 0)
+    assert not heading.flags() & Qt.ItemFlag.ItemIsEnabled
+    family = {each.name: each.family for each in registry.describe()}
+    position = {name: i for i, (_text, name) in enumerate(entries)}
+    activation = entries.index(("Activations", None))
+    perturbation = entries.index(("Perturbation", None))
+    for name, number in position.items():
+        if name is not None:
+            expected = "gradient" if number < activation else "activation"
+            assert family[name] == ("perturbation" if number > perturbation else expected)
+
+
+def test_what_is_entered_is_what_is_asked(panel: ExplainPanel, runs: list[tuple[Any, ...]]) -> None:
+    panel.show_method("lime")
+    fields = panel.form.fields
+    segmentation, samples, width = (fields[k].widget for k in ("segmentation", "samples", "kernel_width"))
+    assert isinstance(segmentation, QComboBox)
+    assert isinstance(samples, QSpinBox)
+    assert isinstance(width, QDoubleSpinBox)
+    assert width.text() == "0.25"
+    segmentation.setCurrentText("quickshift")
+    samples.setValue(99_999)
+    width.setValue(0.125)
+    panel.seed.setValue(7)
+    panel.target.setCurrentIndex(panel.target.findData("normal"))
+    panel.run.click()
+    method, params, target, seed = runs[-1]
+    assert (method, target, seed) == ("lime", "normal", 7)
+    assert params["segmentation"] == "quickshift"
+    assert params["samples"] == 20_000
+    assert params["kernel_width"] == 0.125
+    panel.defaults.click()
+    assert panel.form.values() == registry.create("lime").values()
+
+
+def test_a_small_value_is_shown_as_it_is(panel: ExplainPanel) -> None:
+    panel.show_method("gradient-shap")
+    noise = panel.form.fields["noise"].widget
+    assert isinstance(noise, QDoubleSpinBox)
+    noise.setValue(0.0015)
+    assert noise.text() == "0.0015"
+    noise.lineEdit().setText("0.25")
+    noise.interpretText()
+    assert noise.value() == 0.25
+
+
+def test_layers_are_the_models_own_and_any_other_can_be_typed(
+    panel: ExplainPanel, runs: list[tuple[Any, ...]]
+) -> None:
+    panel.show_method("grad-cam")
+    layer, relu = panel.form.fields["layer"].widget, panel.form.fields["relu"].widget
+    assert isinstance(layer, QComboBox)
+    assert isinstance(relu, QCheckBox)
+    assert [layer.itemText(i) for i in range(layer.count())] == list(model().layers)
+    assert layer.currentText() == ""
+    line = layer.lineEdit()
+    assert line is not None
+    assert line.placeholderText() == "automatic: features.norm5"
+    QTest.keyClicks(line, " features.conv0 ")
+    relu.setChecked(True)
+    panel.run.click()
+    assert runs[-1][1] == {"layer": "features.conv0", "alignment": "receptive-field", "relu": True}
+
+
+def test_entries_survive_another_method_and_a_model_that_loads_again(
+    panel: ExplainPanel, runs: list[tuple[Any, ...]]
+) -> None:
+    panel.show_method("grad-cam")
+    panel.form.fields["layer"].set_value("features.denseblock3")
+    panel.target.setCurrentIndex(1)
+    panel.set_model(model())
+    panel.show_method("occlusion")
+    panel.show_method("grad-cam")
+    panel.run.click()
+    assert runs[-1][1]["layer"] == "features.denseblock3"
+    assert runs[-1][2] == "normal"
+
+
+def test_three_standard_maps(panel: ExplainPanel) -> None:
+    asked: list[tuple[Any, ...]] = []
+    panel.quick_requested.connect(lambda *values: asked.append(values))
+    panel.seed.setValue(3)
+    QTest.mouseClick(panel.standard, Qt.MouseButton.LeftButton)
+    panel.set_model(None)
+    panel.standard.click()
+    assert asked == [("pneumonia", 3), (None, 3)]
+
+
+def test_without_an_image_it_says_why(panel: ExplainPanel, runs: list[tuple[Any, ...]]) -> None:
+    panel.set_enabled_for_image(False, "Open a radiograph first.")
+    assert panel.why.isVisible()
+    assert panel.why.text() == "Open a radiograph first."
+    QTest.mouseClick(panel.run, Qt.MouseButton.LeftButton)
+    assert runs == []
+    panel.set_enabled_for_image(True, "")
+    assert not panel.why.isVisible()
+
+
+def test_how_to_read_follows_the_method(panel: ExplainPanel) -> None:
+    panel.show_method("grad-cam")
+    assert panel.reading.text().startswith("A blurred map of a few cells")
+    assert "fixed for pneumonia-cxr 0.3.0" in panel.reading.text()
+    panel.show_method("lime")
+    assert "superpixel" in panel.reading.text()
+    assert panel.reading.textFormat() == Qt.TextFormat.PlainText
+
+
+def test_the_wheel_changes_nothing(panel: ExplainPanel) -> None:
+    panel.show_method("lime")
+    before = (panel.form.values(), panel.choice.currentIndex(), panel.seed.value())
+    for widget in (panel.choice, panel.seed, *(field.widget for field in panel.form.fields.values())):
+        widget.setFocus()
+        event = QWheelEvent(
+            QPointF(5, 5),
+            QPointF(widget.mapToGlobal(QPoint(5, 5))),
+            QPoint(),
+            QPoint(0, -120),
+            Qt.MouseButton.NoButton,
+            Qt.KeyboardModifier.NoModifier,
+            Qt.ScrollPhase.NoScrollPhase,
+            False,
+        )
+        QApplication.sendEvent(widget, event)
+    assert (panel.form.values(), panel.choice.currentIndex(), panel.seed.value()) == before
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_nothing_sticks_out_at_300_pixels(panel: ExplainPanel, name: str) -> None:
+    panel.show_method(name)
+    QApplication.processEvents()
+    inner = panel.findChildren(QScrollArea)[0].widget()
+    assert inner is not None
+    assert inner.minimumSizeHint().width() <= 286
+    for widget in (*inner.findChildren(QLabel), *inner.findChildren(QPushButton)):
+        if widget.isVisible():
+            assert widget.mapTo(panel, widget.rect().topRight()).x() < 300
