@@ -343,7 +343,7 @@ class _Assessment:
             again = None if other is None else bench.map(recipe.method, part(), e.seed, classifier=other)
             if again is None:
                 if self._stopped():
-                    break
+                    return
                 continue  # this copy gives no finite map
             ranks.append(
                 max(

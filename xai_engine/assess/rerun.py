@@ -38,9 +38,15 @@ def recipe(explanation: Explanation, limit: int) -> Recipe | None:
     except UsageError:
         return None
     cost = explanation.forwards + 2 * explanation.backwards
+    about = {item.name: item for item in method.parameters()}
+    if "max_steps" in about:  # a method that adds steps until it converges may cost far more on another image
+        used = max(2, explanation.backwards)
+        steps = min(used, max(2, limit // 3))
+        same = steps == used == explanation.params["steps"]
+        fixed = replace(method, steps=steps, max_steps=steps)  # type: ignore[call-arg]
+        return Recipe(fixed, "" if same else f"{steps} steps")
     if cost <= limit:
         return Recipe(method, "")
-    about = {item.name: item for item in method.parameters()}
     name = next((n for n in (*COUNTS, "stride") if n in about), None)
     if name is None:
         return None

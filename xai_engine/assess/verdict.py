@@ -32,8 +32,8 @@ class Limit:
 
 LIMITS: dict[str, Limit] = {
     # the map
-    "map_range": Limit(1e-12, 1e-12, True, True),
-    "faithfulness": Limit(3.0, 2.0, True, True),
+    "map_range": Limit(1e-30, 1e-30, True, True),
+    "faithfulness": Limit(2.5, 2.0, True, True),
     "road": Limit(0.02, 0.0, True, False),
     "completeness_error": Limit(0.05, 0.2, False, False),
     "seed_stability": Limit(0.8, 0.5, True, True),
@@ -44,8 +44,8 @@ LIMITS: dict[str, Limit] = {
     # where it lies
     "lungs_enrichment": Limit(1.0, 0.6, True, False),
     "border_enrichment": Limit(1.5, 2.5, False, False),
-    "text_share": Limit(0.03, 0.1, False, False),
-    "padding_share": Limit(0.01, 0.05, False, False),
+    "text_share": Limit(0.03, 0.15, False, False),
+    "padding_share": Limit(0.02, 0.1, False, False),
     # the model on this image
     "score_reaction": Limit(0.1, 0.02, True, True),
     "reaction_over_random": Limit(4.0, 2.5, True, True),
