@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from PySide6.QtCore import QEvent, QSize, Qt, QTimer
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QProgressBar, QToolButton, QWidget
+from shiboken6 import isValid
 
 from app.engine import Task
 from app.icons import icon
+from app.panels.text import menu_text, tip
 from app.theme import current_tokens
 from xai_engine.runtime.run import Progress
 
@@ -14,13 +18,18 @@ PATIENCE_MS = 350
 """Jobs that are over sooner are not shown: what only flashes up distracts."""
 
 
+LONGEST_TITLE = 240
+"""Pixels; longer titles (they may hold file names) are cut in the middle."""
+
+
 def remaining(progress: Progress | None) -> str:
-    """ "12 s left"; empty until it can be told."""
-    if progress is None or progress.remaining_s is None:
+    """ "about 12 s left"; empty until it can be told."""
+    seconds = progress.remaining_s if progress is not None else None
+    if seconds is None or not math.isfinite(seconds):
         return ""
-    if progress.remaining_s < 90:
-        return f"{max(1, round(progress.remaining_s))} s left"
-    return f"{round(progress.remaining_s / 60)} min left"
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s left"
+    return f"about {round(seconds / 60)} min left"
 
 
 class JobsBar(QWidget):
@@ -36,10 +45,10 @@ class JobsBar(QWidget):
         self.title.setTextFormat(Qt.TextFormat.PlainText)
         self.bar = QProgressBar()
         self.bar.setRange(0, 1000)
-        self.bar.setTextVisible(False)
-        self.bar.setFixedSize(140, 9)
+        self.bar.setFormat("%p %")
+        self.bar.setFixedSize(120, self.fontMetrics().height() + 4)
         self.time = QLabel()
-        self.time.setMinimumWidth(self.fontMetrics().horizontalAdvance("000 min left"))
+        self.time.setMinimumWidth(self.fontMetrics().horizontalAdvance("about 00 min left"))
         self.cancel = QToolButton()
         self.cancel.setText("Cancel")
         self.cancel.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
@@ -47,6 +56,9 @@ class JobsBar(QWidget):
         self.cancel.clicked.connect(self.cancel_current)
         self.others = QToolButton()
         self.others.setToolTip("All jobs; choose one to cancel it")
+        self.others.setStyleSheet("QToolButton { padding-right: 14px; }")  # room for the menu's arrow
+        self.others.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.cancel.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.others.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self._menu = QMenu(self)
         self._menu.aboutToShow.connect(self._fill)
@@ -82,18 +94,22 @@ class JobsBar(QWidget):
             self._stop(task)
 
     def _stop(self, task: Task) -> None:
+        if task not in self.tasks:  # it has ended while the list was open
+            return
         self._stopping.add(task)
         task.cancel()
         self._update()
 
     def _progressed(self, task: Task, progress: Progress) -> None:
-        if task in self.tasks:
+        if isValid(self) and task in self.tasks:  # the bar may be gone before the task
             self._progress.pop(task, None)
             self._progress[task] = progress
             if not self.isHidden():
                 self._update()
 
     def _ended(self, task: Task) -> None:
+        if not isValid(self):
+            return
         if task in self.tasks:
             self.tasks.remove(task)
         self._progress.pop(task, None)
@@ -111,22 +127,29 @@ class JobsBar(QWidget):
             return
         progress = self._progress.get(task)
         stopping = task in self._stopping
-        self.title.setText(task.title)
-        self.bar.setValue(round(1000 * progress.fraction) if progress else 0)
+        middle = Qt.TextElideMode.ElideMiddle
+        self.title.setText(self.fontMetrics().elidedText(task.title, middle, LONGEST_TITLE))
+        # A fraction that is not known yet is no 0 %: the bar stands empty and without a number.
+        known = progress is not None and math.isfinite(progress.fraction)
+        self.bar.setTextVisible(known)
+        self.bar.setValue(round(1000 * progress.fraction) if progress is not None and known else 0)
         self.bar.setAccessibleName(f"Progress of {task.title}")
         self.time.setText("stopping …" if stopping else remaining(progress))
-        self.setToolTip(progress.message if progress else "")
+        words = [task.title, progress.message if progress else ""]
+        self.setToolTip(tip("\n".join(word for word in words if word)))
         self.cancel.setEnabled(not stopping)
         self.cancel.setAccessibleName(f"Cancel {task.title}")
         more = len(self.tasks) - 1
-        self.others.setText(f"{more} more")
+        self.others.setText(f"+{more} waiting")
         self.others.setVisible(more > 0)
         self.show()
 
     def _fill(self) -> None:
         self._menu.clear()
         for task in self.tasks:
-            action = self._menu.addAction(icon("cancel", current_tokens()), f"Cancel: {task.title}")
+            action = self._menu.addAction(
+                icon("cancel", current_tokens()), menu_text(f"Cancel: {task.title}")
+            )
             action.setEnabled(task not in self._stopping)
             action.triggered.connect(lambda _checked=False, t=task: self._stop(t))
 

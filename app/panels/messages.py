@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QEvent, QSize, Qt
-from PySide6.QtGui import QKeyEvent
+from PySide6.QtCore import QEvent, QSize, Qt, QTimer
+from PySide6.QtGui import QEnterEvent, QKeyEvent
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -19,10 +19,13 @@ from PySide6.QtWidgets import (
 )
 
 from app.icons import icon, pixmap
+from app.panels.text import menu_text, plain_label
 from app.theme import current_tokens
 
 MOST = 3
-"""Messages on the screen at once; older ones go."""
+"""Messages on the screen at once; older ones go, notices before warnings and errors."""
+NOTICE_MS = 8_000
+"""A notice goes by itself after this time, unless the mouse is on it or its details are open."""
 
 Action = tuple[str, Callable[[], object]]
 
@@ -34,10 +37,7 @@ class MessageRow(QFrame):
         self.setProperty("message", kind)
         self.setAccessibleName(f"{kind}: {text}")
         self.mark = QLabel()
-        self.words = QLabel(text)
-        self.words.setTextFormat(Qt.TextFormat.PlainText)
-        self.words.setWordWrap(True)
-        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.words = plain_label(text)
         self.words.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.more = QPlainTextEdit(details)
         self.more.setReadOnly(True)
@@ -52,20 +52,49 @@ class MessageRow(QFrame):
         row.addWidget(self.mark)
         row.addWidget(self.words, 1)
         if action is not None:
-            button = QPushButton(action[0])
-            button.clicked.connect(lambda: action[1]())
+            button = QPushButton(menu_text(action[0]))
+            button.clicked.connect(lambda: self._act(bar, action[1]))
+            self.action_button = button
             row.addWidget(button)
         if details:
-            toggle = QPushButton("Details")
-            toggle.setCheckable(True)
-            toggle.toggled.connect(self.more.setVisible)
-            row.addWidget(toggle)
+            self.toggle = QPushButton("Details")
+            self.toggle.setCheckable(True)
+            self.toggle.toggled.connect(self._show_details)
+            row.addWidget(self.toggle)
         row.addWidget(self.close_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 5, 6, 5)
         layout.addLayout(row)
         layout.addWidget(self.more)
         self._tint()
+        self.life = QTimer(self)
+        self.life.setSingleShot(True)
+        self.life.setInterval(NOTICE_MS)
+        self.life.timeout.connect(lambda: bar.dismiss(self))
+        self._live()
+
+    def _live(self) -> None:
+        if self.kind == "notice" and self.more.isHidden() and not self.underMouse():
+            self.life.start()
+        else:
+            self.life.stop()
+
+    def _show_details(self, shown: bool) -> None:
+        self.more.setVisible(shown)
+        self._live()
+
+    def _act(self, bar: MessageBar, act: Callable[[], object]) -> None:
+        """The message has done its duty once its action is taken."""
+        bar.dismiss(self)
+        act()
+
+    def enterEvent(self, event: QEnterEvent) -> None:
+        self.life.stop()
+        super().enterEvent(event)
+
+    def leaveEvent(self, event: QEvent) -> None:
+        super().leaveEvent(event)
+        self._live()
 
     def _tint(self) -> None:
         tokens = current_tokens()
@@ -110,7 +139,9 @@ class MessageBar(QWidget):
         row = MessageRow(self, text, kind, details, action)
         self.rows.append(row)
         self._layout.addWidget(row)
-        for old in self.rows[:-MOST]:
+        surplus = self.rows[:-1]  # never the new one
+        surplus.sort(key=lambda each: each.kind != "notice")
+        for old in surplus[: max(0, len(self.rows) - MOST)]:
             self.dismiss(old)
         self.show()
 
@@ -118,9 +149,17 @@ class MessageBar(QWidget):
         if row in self.rows:
             self.rows.remove(row)
             self._layout.removeWidget(row)
+            row.life.stop()
             row.hide()
             row.deleteLater()
         self.setVisible(bool(self.rows))
+
+    def dismiss_latest(self) -> bool:
+        """For Escape in the window. False where there was nothing to close."""
+        if not self.rows:
+            return False
+        self.dismiss(self.rows[-1])
+        return True
 
     def clear(self) -> None:
         for row in list(self.rows):
