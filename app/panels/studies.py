@@ -32,7 +32,7 @@ from PySide6.QtWidgets import (
 
 from app.canvas.binding import listen, no_collection
 from app.icons import pixmap
-from app.model.studies import Study, StudyList
+from app.model.studies import Status, Study, StudyList
 from app.panels.text import plain_label, tip
 from app.theme import current_tokens
 from xai_engine.evidence import format
@@ -97,9 +97,13 @@ class StudyModel(QAbstractListModel):
     def is_current(self, study: Study) -> bool:
         return study.path == self._list.current
 
+    def state(self, study: Study) -> Status:
+        """In blind reading a refusal, which is the AI's word too, looks like any image not read yet."""
+        return "unread" if self.hide_scores and study.status == "refused" else study.status
+
     def status(self, study: Study) -> str:
         """ "read · 0.874"; without the score in blind reading."""
-        words = WORDS[study.status]
+        words = WORDS[self.state(study)]
         if study.probability is None or self.hide_scores:
             return words
         return f"{words} · {format.probability(study.probability)}"
@@ -109,11 +113,12 @@ class StudyModel(QAbstractListModel):
         if role == _STUDY:
             return study
         if role in (_SEARCH, Qt.ItemDataRole.DisplayRole):
-            return f"{name(study)} {study.subtitle} {study.path.name} {WORDS[study.status]}"
+            return f"{name(study)} {study.subtitle} {study.path.name} {WORDS[self.state(study)]}"
         if role == Qt.ItemDataRole.AccessibleTextRole:
             return ", ".join(part for part in (name(study), study.subtitle, self.status(study)) if part)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return tip("\n".join(line for line in (str(study.path), study.note) if line))
+            note = study.note if self.state(study) == study.status else ""
+            return tip("\n".join(line for line in (str(study.path), note) if line))
         if role == _PRIORITY:  # the surest finding first, what waits or failed last
             return -1.0 if study.probability is None or self.hide_scores else study.probability
         return None
@@ -182,9 +187,10 @@ class StudyDelegate(QStyledItemDelegate):
     def _status(self, painter: QPainter, box: QRect, study: Study, current: bool, option: Any) -> None:
         t = current_tokens()
         plain = t.text if current else t.muted
-        colour = {"error": t.error, "refused": t.warning}.get(study.status, plain)
+        state = self._model.state(study)
+        colour = {"error": t.error, "refused": t.warning}.get(state, plain)
         ratio = painter.device().devicePixelRatioF()
-        painter.drawPixmap(box.left(), box.center().y() - 6, pixmap(_ICONS[study.status], colour, 13, ratio))
+        painter.drawPixmap(box.left(), box.center().y() - 6, pixmap(_ICONS[state], colour, 13, ratio))
         painter.setPen(QColor(colour))
         text_box = box.adjusted(18, 0, 0, 0)
         text = self._model.status(study)

@@ -98,6 +98,21 @@ def test_blind_reading_tells_no_score_and_no_order(panel: StudiesPanel, paths: l
     assert spoken(panel, 0) == "DOE, Jane, 2026-11-22 · DX, read"
 
 
+def test_blind_reading_does_not_tell_of_a_refusal(
+    panel: StudiesPanel, studies: StudyList, paths: list[Path]
+) -> None:
+    studies.update(paths[3], status="refused", note="no chest")
+    tooltip = Qt.ItemDataRole.ToolTipRole
+    assert spoken(panel, 3).endswith("refused by the model")
+    assert "no chest" in str(panel.proxy.index(3, 0).data(tooltip))
+    panel.set_scores_hidden(True)
+    assert spoken(panel, 3).endswith("unread")
+    assert "no chest" not in str(panel.proxy.index(3, 0).data(tooltip))
+    assert "no image" in str(panel.proxy.index(2, 0).data(tooltip))  # what the file is remains told
+    panel.search.setText("refused")
+    assert shown(panel) == []
+
+
 def test_mouse_and_keys_open(panel: StudiesPanel, paths: list[Path]) -> None:
     opened: list[Path] = []
     panel.open_requested.connect(opened.append)
