@@ -77,19 +77,26 @@ def test_methods_stand_under_their_families(panel: ExplainPanel) -> None:
     entries = [
         (panel.choice.itemText(i).strip(), panel.choice.itemData(i)) for i in range(panel.choice.count())
     ]
-    assert entries[0] == ("Gradients", None)
-    assert [text for text, name in entries if name is None] == ["Gradients", "Activations", "Perturbation"]
-    assert [name for _text, name in entries if name is not None] == list(registry.names())
-    heading = panel.choice.model().index(0, 0)
-    assert not heading.flags() & Qt.ItemFlag.ItemIsEnabled
-    family = {each.name: each.family for each in registry.describe()}
-    position = {name: i for i, (_text, name) in enumerate(entries)}
-    activation = entries.index(("Activations", None))
-    perturbation = entries.index(("Perturbation", None))
-    for name, number in position.items():
-        if name is not None:
-            expected = "gradient" if number < activation else "activation"
-            assert family[name] == ("perturbation" if number > perturbation else expected)
+    title = {
+        "gradient": "Gradients",
+        "activation": "Activations",
+        "propagation": "Propagation rules",
+        "perturbation": "Perturbation",
+        "attention": "Attention",
+        "consensus": "Consensus of methods",
+    }
+    families = {each.name: title[each.family] for each in registry.describe()}
+    found, headings = {}, []
+    for number, (text, name) in enumerate(entries):
+        if name is None:
+            headings.append(text)
+            flags = panel.choice.model().index(number, 0).flags()
+            assert not flags & Qt.ItemFlag.ItemIsEnabled  # a heading cannot be chosen
+        else:
+            found[name] = headings[-1]
+    assert found == families
+    assert headings == list(dict.fromkeys(families.values()))
+    assert panel.choice.currentData() == registry.names()[0]
 
 
 def test_what_is_entered_is_what_is_asked(panel: ExplainPanel, runs: list[tuple[Any, ...]]) -> None:
