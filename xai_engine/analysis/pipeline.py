@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xai_engine.errors import Cancelled
+from xai_engine.errors import Cancelled, RefusedImage
 from xai_engine.evidence import record
 from xai_engine.evidence.case import CaseReview, now
 from xai_engine.radiograph import colour, display, regions
 from xai_engine.runtime import atomic, device
 
 if TYPE_CHECKING:
+    from xai_engine.assess.options import CardOptions
+    from xai_engine.assess.types import ReliabilityCard
     from xai_engine.classifier.predict import Classifier
     from xai_engine.classifier.types import Prediction
     from xai_engine.explain.registry import Method
@@ -42,13 +44,15 @@ def analyze(
     *,
     prediction: Prediction | None = None,
     options: Mapping[str, str] | None = None,
+    cards: CardOptions | None = None,
 ) -> CaseReview:
-    """Predict, explain with each method in turn, measure the regions.
+    """Predict, explain with each method in turn, assess the maps, measure the regions.
 
     target: class name; None for the finding that the model looks for (its last class), whatever the verdict,
         so that maps of different patients answer the same question. prediction: when it is known already
         (batches).
-    options: command-line options to record, see CaseReview.
+    options: command-line options to record, see CaseReview. cards: how to assess how far each map can be trusted
+        (`assess.options.preset`); None leaves it out.
     An image that the model may not read gets a case with the refusal and without maps.
     Raises UsageError (unknown target), UnsupportedModel, Cancelled: a case is whole or does not exist.
     """
@@ -57,14 +61,22 @@ def analyze(
     if prediction is None:
         prediction = classifier.predict([radiograph], run.part(0.0, 0.1))[0]
     explanations: list[Explanation] = []
+    found: tuple[ReliabilityCard, ...] = ()
+    share_of_maps = 0.85 if cards is None else 0.25
     if prediction.readable:
         model_input = classifier.prepare(radiograph) if methods else None
         for index, method in enumerate(methods):
             assert model_input is not None
-            share = 0.85 / len(methods)
+            share = share_of_maps / len(methods)
             part = run.part(0.1 + share * index, 0.1 + share * (index + 1), f"{method.title}: ")
             part.seed = seed
             explanations.append(method.explain(classifier, model_input, target, part))
+            if run.cancelled:
+                raise Cancelled("cancelled")
+        if cards is not None and explanations:
+            part = run.part(0.1 + share_of_maps, 0.95, "reliability: ")
+            part.seed = seed
+            found = assess(radiograph, classifier, explanations, cards, part)
             if run.cancelled:
                 raise Cancelled("cancelled")
     case = CaseReview(
@@ -81,6 +93,9 @@ def analyze(
         seed=seed,
         options=dict(options or {}),
     )
+    if found:
+        trust = {name: card.to_json() for name, card in zip(case.names(), found, strict=True)}
+        case = replace(case, reliability=trust)
     if roi:
         run.check(0.95, "measuring")
         case = replace(
@@ -88,6 +103,26 @@ def analyze(
         )
     run.check(1.0, "analysed")
     return case
+
+
+def assess(
+    radiograph: Radiograph,
+    classifier: Classifier,
+    explanations: Sequence[Explanation],
+    options: CardOptions,
+    run: Run,
+) -> tuple[ReliabilityCard, ...]:
+    """How far each map (in the classifier's grid, of one target) can be trusted; see assess.card.assess.
+
+    Raises RefusedImage, UsageError. A cancelled run gives partial cards.
+    """
+    from xai_engine.assess import card
+
+    prepared = classifier.prepared([radiograph])[0]
+    if prepared.refusal:
+        raise RefusedImage(f"{radiograph.path}: {prepared.refusal}")
+    lungs = None if prepared.lungs is None else prepared.lungs.in_grid(prepared.input.transform)
+    return card.assess(classifier, prepared.input, explanations, lungs, options, run)
 
 
 def measure(

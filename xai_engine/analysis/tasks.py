@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from xai_engine.errors import RefusedImage
 
 if TYPE_CHECKING:
+    from xai_engine.assess.types import ReliabilityCard
     from xai_engine.classifier.predict import Classifier
     from xai_engine.classifier.types import ModelInfo, ModelInput, Prediction
     from xai_engine.evidence.case import CaseReview
@@ -143,6 +144,31 @@ def explain(
     return chosen.explain(loaded, prepared.input, target or loaded.info.classes[-1], run)
 
 
+def assess(
+    radiograph: Radiograph,
+    explanations: Sequence[Explanation],
+    cards: str = "standard",
+    seed: int = 0,
+    model: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    run: Run,
+) -> tuple[ReliabilityCard, ...]:
+    """How far each map can be trusted, in order. explanations: as `explain` gave them, of one target. cards: quick,
+    standard or audit. A run that is cancelled gives what there is, marked partial.
+
+    Raises UsageError, RefusedImage, ModelError.
+    """
+    from xai_engine.analysis import pipeline
+    from xai_engine.assess import options
+
+    chosen = options.preset(cards)
+    run.step(0.0, "preparing")
+    run.seed = seed
+    return pipeline.assess(radiograph, classifier(model, device, precision), explanations, chosen, run)
+
+
 def measure(
     radiograph: Radiograph, roi: Sequence[Region], explanations: Mapping[str, Explanation], *, run: Run
 ) -> dict[str, RegionStatistics]:
@@ -162,15 +188,19 @@ def analyze(
     model: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    cards: str = "none",
     *,
     run: Run,
 ) -> CaseReview:
-    """The whole job for one image: see `pipeline.analyze`. methods: (name, parameters)."""
+    """The whole job for one image: see `pipeline.analyze`. methods: (name, parameters); cards: none, quick, …"""
     from xai_engine.analysis import pipeline
+    from xai_engine.assess import options
     from xai_engine.explain import registry
 
     chosen = [registry.create(name, **params) for name, params in methods]
-    return pipeline.analyze(radiograph, classifier(model, device, precision), chosen, target, seed, roi, run)
+    trust = None if cards == "none" else options.preset(cards)
+    loaded = classifier(model, device, precision)
+    return pipeline.analyze(radiograph, loaded, chosen, target, seed, roi, run, cards=trust)
 
 
 def report(case: CaseReview, path: str | Path, page: str = "A4", *, run: Run) -> str:

@@ -64,6 +64,15 @@ class ReliabilityCard:
             "verdict": self.verdict,
             "reasons": list(self.reasons),
             "preset": self.preset,
+            "method": self.method,
+            "target": self.target,
+            "seed": self.seed,
+            "seconds": _finite(self.seconds),
+            "forwards": self.forwards,
+            "precision": self.precision,
+            "partial": self.partial,
+            "notes": list(self.notes),
+            "schema": SCHEMA,
             "findings": [
                 {
                     "name": f.name,
@@ -76,15 +85,6 @@ class ReliabilityCard:
                 }
                 for f in self.findings
             ],
-            "method": self.method,
-            "target": self.target,
-            "seed": self.seed,
-            "seconds": _finite(self.seconds),
-            "forwards": self.forwards,
-            "precision": self.precision,
-            "partial": self.partial,
-            "notes": list(self.notes),
-            "schema": SCHEMA,
         }
 
     @classmethod

@@ -53,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--roi", type=Path, metavar="FILE.json", help="regions to measure in every image")
+    parser.add_argument(
+        "--cards",
+        choices=("none", "quick", "standard", "audit"),
+        default="none",
+        help="assess how far each map can be trusted (reliability in analysis.json; default: %(default)s)",
+    )
     parser.add_argument("--report", action="store_true", help="write report.pdf too")
     parser.add_argument(
         "--page", choices=("A4", "Letter"), default="A4", help="paper of the report (default: A4)"
@@ -104,8 +110,10 @@ class _Analysis:
         line: Line,
     ) -> None:
         from xai_engine.analysis import pipeline
+        from xai_engine.assess import options as trust
 
         self.args = args
+        self.cards = None if args.cards == "none" else trust.preset(args.cards)
         self.methods = methods
         self.roi = roi
         self.classifier = classifier
@@ -117,6 +125,7 @@ class _Analysis:
             "model": args.model,
             "param": ",".join(args.param),
             "roi": str(args.roi) if args.roi else "",
+            "cards": "" if args.cards == "none" else args.cards,
         }
         self.options = {key: str(value) for key, value in options.items() if value}
 
@@ -167,6 +176,7 @@ class _Analysis:
             run,
             prediction=prediction,
             options=self.options,
+            cards=self.cards,
         )
         pipeline.write(case, folder, args.report, args.page)
         if not prediction.readable:
