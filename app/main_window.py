@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QByteArray, Qt, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QShowEvent
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent, QShowEvent
 from PySide6.QtWidgets import (
     QDockWidget,
     QLabel,
@@ -164,6 +164,7 @@ class MainWindow(QMainWindow):
 
     def _connect(self) -> None:
         self.reading.message.connect(self.messages.show_message)
+        self.reading.no_model.connect(self._no_model)
         self.reading.busy.connect(self.finding.set_busy)
         self.reading.verdict_failed.connect(self.finding.set_error)
         self.finding.retry.connect(self.reading.predict)
@@ -225,6 +226,9 @@ class MainWindow(QMainWindow):
         self.setWindowTitle(f"{name} – {TITLE}")
         self.store.values.add_recent(path)
         self.store.values.folder = str(path.parent)
+
+    def _no_model(self, text: str, details: str) -> None:
+        self.messages.show_message(text, "error", details, ("Try again", self.reading.warm_up))
 
     def _revealed(self, impression: str) -> None:
         """The reader has put down an impression: the verdict may be seen, and is kept with the image."""
@@ -336,6 +340,12 @@ class MainWindow(QMainWindow):
         self.commands.tint(tokens)
 
     # ---- window ------------------------------------------------------------------------------------------------
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Escape that nobody below wanted closes the newest message."""
+        if event.key() == Qt.Key.Key_Escape and self.messages.dismiss_latest():
+            return
+        super().keyPressEvent(event)
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)

@@ -126,6 +126,11 @@ def palette(tokens: Tokens) -> QPalette:
     return result
 
 
+def tick(t: Tokens) -> str:
+    """Path of the tick that lies on the accent colour in this theme (a style sheet cannot tint a picture)."""
+    return (resources_dir() / "icons" / f"tick-{'dark' if t.dark else 'light'}.svg").as_posix()
+
+
 def style_sheet(t: Tokens) -> str:
     """What a palette cannot say: spacing, hairlines, flat tool buttons."""
     return f"""
@@ -161,6 +166,15 @@ QScrollArea, QScrollArea > QWidget > QWidget {{ background: transparent; }}
 QAbstractItemView {{ border: 1px solid {t.border}; outline: 0; }}
 QHeaderView::section {{ background: {t.window}; color: {t.muted}; border: 0; border-bottom: 1px solid {t.border}; padding: 4px 6px; }}
 QWidget[panel="true"] {{ background: {t.panel}; }}
+QLineEdit, QPlainTextEdit, QTextEdit {{ background: {t.field}; border: 1px solid {t.control}; border-radius: 3px; padding: 2px 4px; }}
+QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus {{ border-color: {t.accent}; }}
+QSpinBox QLineEdit, QDoubleSpinBox QLineEdit, QComboBox QLineEdit {{ border: 0; padding: 0; }}
+QCheckBox::indicator, QRadioButton::indicator {{ width: 12px; height: 12px; border: 1px solid {t.control}; background: {t.field}; }}
+QCheckBox::indicator {{ border-radius: 2px; }}
+QRadioButton::indicator {{ border-radius: 6px; }}
+QCheckBox::indicator:checked, QRadioButton::indicator:checked {{ background: {t.accent}; border: 1px solid {t.accent}; }}
+QCheckBox::indicator:checked {{ image: url("{tick(t)}"); }}
+QCheckBox::indicator:disabled, QRadioButton::indicator:disabled {{ border-color: {t.border}; }}
 QLabel[tone="muted"] {{ color: {t.muted}; }}
 QLabel[tone="warning"] {{ color: {t.warning}; }}
 QLabel[tone="error"] {{ color: {t.error}; }}

@@ -117,7 +117,7 @@ def report_pages(window: MainWindow) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.pdf"
-        words = "Homogeneous opacity in the right lower zone."
+        words = "Homogeneous opacity in the right middle zone."
         window.files.save_report(ReportChoice(path, "A4", "Dr. A. Example", words, False))
         wait(lambda: path.is_file() and not window.jobs.tasks, window, "the report")
         for old in FOLDER.glob("report-*.png"):

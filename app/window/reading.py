@@ -46,12 +46,13 @@ class _Kept:
 
 class Reading(QObject):
     """Signals: message(text, kind, details) for the message bar; busy(text) while the verdict is awaited ("" when it
-    is there or has failed), verdict_failed(text); model_ready(ModelInfo)."""
+    is there or has failed), verdict_failed(text); model_ready(ModelInfo), no_model(text, details); opened(path)."""
 
     message = Signal(str, str, str)
     busy = Signal(str)
     verdict_failed = Signal(str)
     model_ready = Signal(object)
+    no_model = Signal(str, str)
     opened = Signal(object)
 
     def __init__(self, case: CaseModel, studies: StudyList, engine: Engine, parent: QObject) -> None:
@@ -93,7 +94,7 @@ class Reading(QObject):
         self._warming = False
 
     def _no_model(self, error: RadiolucentError, detail: str) -> None:
-        self.message.emit(f"There is no usable model: {error}", "error", detail)
+        self.no_model.emit(f"There is no usable model: {error}", detail)
 
     def _worker_died(self, name: str, title: str) -> None:
         what = "reading images" if name == "reader" else "the model"

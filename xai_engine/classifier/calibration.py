@@ -37,11 +37,13 @@ def fit_platt(
 ) -> Platt:
     """Maximum likelihood by Newton's method on Platt's smoothed targets.
 
-    logits, labels (0 or 1), weights: (n,). Raises ValueError where one class is missing.
+    logits, labels (0 or 1), weights: (n,). Raises ValueError where one class is missing or a logit is no number.
     """
     z = np.asarray(logits, np.float64)
     y = np.asarray(labels, np.float64)
     w = np.ones_like(z) if weights is None else np.asarray(weights, np.float64)
+    if not np.isfinite(z).all():
+        raise ValueError("calibration needs finite logits")
     positives, negatives = float((w * y).sum()), float((w * (1 - y)).sum())
     if positives <= 0 or negatives <= 0:
         raise ValueError("calibration needs both classes")

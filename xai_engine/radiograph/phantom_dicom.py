@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SPACE = uuid.UUID("5f0c3a52-9d0b-5c1e-8a77-52ad10c1e7a1")  # our name space for the UIDs of phantoms
 _DATE, _TIME = "20260101", "120000"
 
-SAMPLE_SEED = 15
+SAMPLE_SEED = 11
 SAMPLES = ("synthetic-normal.dcm", "synthetic-consolidation.dcm")
 SAMPLE_MASK = "synthetic-consolidation-mask.png"
 
@@ -119,7 +119,7 @@ def write_dicom(phantom: Phantom, path: Path | str, *, photometric: str = "MONOC
 
 
 def write_samples(folder: Path) -> list[Path]:
-    """Write the embedded samples: a normal chest (MONOCHROME2), the same seed with a right lower consolidation
+    """Write the embedded samples: a normal chest (MONOCHROME2), the same seed with a right middle consolidation
     (MONOCHROME1), and the consolidation's mask (8-bit PNG, 255 inside). OutputError when it cannot."""
     from xai_engine.radiograph.phantom import Consolidation, make
 
@@ -127,7 +127,7 @@ def write_samples(folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot make the folder ({error.strerror or error})") from error
-    ill = make(SAMPLE_SEED, consolidation=Consolidation("right lower"))
+    ill = make(SAMPLE_SEED, consolidation=Consolidation("right middle", radius_mm=50, density=0.85))
     paths = [
         write_dicom(make(SAMPLE_SEED), folder / SAMPLES[0]),
         write_dicom(ill, folder / SAMPLES[1], photometric="MONOCHROME1"),

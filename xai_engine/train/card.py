@@ -19,7 +19,7 @@ LIMITATIONS = (
     "Few adults were available for training; on adults it separates worse than on children, see the card.",
     "It was shown pneumonia and its absence. Effusion, atelectasis, masses, oedema and devices can raise the score.",
     "Frontal views only. Lateral views, other body parts and parts of a chest should be refused, but the gate can miss one.",
-    "The probability is calibrated on validation images in which pneumonia is more common than in most practices.",
+    "The probability is calibrated for a prevalence of one half; where pneumonia is rarer it overstates the risk.",
 )
 TRAINING_DATA = (
     "Kermany et al., Mendeley Data 10.17632/rscbjbr9sj.2, CC BY 4.0: radiographs of children, Guangzhou Women and Children's Medical Center.",
@@ -60,7 +60,7 @@ def write(content: BundleContent, result: Mapping[str, Any], history: Mapping[st
         *_table(result),
         "## Calibration and operating points",
         "",
-        f"Platt scaling on validation images, populations weighted equally: slope {content.calibration.slope:.3f}, "
+        f"Platt scaling on validation images, each class of each population weighted equally (so for a prevalence of one half): slope {content.calibration.slope:.3f}, "
         f"intercept {content.calibration.intercept:.3f}. Thresholds were chosen on the same images and never on the test split:",
         "",
         "| point | threshold | sensitivity there | specificity there | measured on |",

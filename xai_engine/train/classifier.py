@@ -41,7 +41,8 @@ class TrainingFailed(RadiolucentError):
 
 @dataclass
 class Trained:
-    """Result of `train`: the averaged network and its logits on every image, by index into `crops.samples`."""
+    """Result of `train`: the averaged network, and its logits on validation images with a sure label by index into
+    `crops.samples` (NaN elsewhere)."""
 
     network: nn.Module
     finder: LungFinder
@@ -170,8 +171,9 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> Trained:
         checkpoint.log(out, row)
         checkpoint.save(out, epoch + 1, network, optimiser, schedule, average=average.state_dict())
     average.eval()
-    everything = np.arange(len(samples))
-    return Trained(average, finder, prepared, logits_of(average, prepared, everything, preprocessing))
+    logits = np.full(len(samples), np.nan)
+    logits[validation] = logits_of(average, prepared, validation, preprocessing)
+    return Trained(average, finder, prepared, logits)
 
 
 def logits_of(

@@ -39,12 +39,11 @@ def make_bundle(
 ) -> dict[str, Any]:
     """Write the bundle, measure it on the test split through the ordinary prediction path, write its card.
 
-    Calibration and operating points come from validation images, populations counting equally. Returns the evaluation.
+    Calibration and operating points come from surely labelled validation images; each class of each population counts
+    the same, so probabilities hold for a prevalence of one half, whatever it was in the data. Returns the evaluation.
     """
     samples = trained.crops.samples
-    validation = np.array(
-        [i for i, s in enumerate(samples) if s.split == "val" and not 0.05 < s.label < 0.95]
-    )
+    validation = np.array([i for i, s in enumerate(samples) if s.split == "val" and s.sure])
     labels = np.array([float(samples[i].label >= 0.5) for i in validation])
     weights = population_weights([samples[i] for i in validation])
     logits = trained.logits[validation]
@@ -88,8 +87,8 @@ def make_bundle(
 
 
 def population_weights(samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
-    """Weights that let every population count the same; they sum to the number of samples."""
-    names = [s.population for s in samples]
+    """Weights that let every class of every population count the same; they sum to the number of samples."""
+    names = [(s.population, s.label >= 0.5) for s in samples]
     counts = {name: names.count(name) for name in set(names)}
     return np.array([len(names) / len(counts) / counts[name] for name in names])
 
