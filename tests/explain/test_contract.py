@@ -19,9 +19,16 @@ from xai_engine.runtime.run import Progress, Run
 
 SMALL = {
     "samples": 40, "masks": 40, "steps": 8, "max_steps": 32, "segments": 9, "window": 8, "stride": 6, "channels": 6, "cells": 4,
+    "baselines": 3,
 }  # fmt: skip
 GUIDED = {"guided-backprop", "guided-grad-cam"}
 NO_RECTIFIER = {"efficientnet", "vit", "swin", "softmax-head"}
+REFUSED = {
+    **dict.fromkeys(GUIDED, NO_RECTIFIER),
+    "lrp": {"vit", "swin", "softmax-head"},
+    "deep-lift": {"vit", "swin"},
+    "deep-shap": {"vit", "swin"},
+}
 
 
 def small(name: str, **more: Any) -> registry.Method:
@@ -88,7 +95,7 @@ def test_contract(name: str, kind: str) -> None:
     method = small(name)
     seen: list[Progress] = []
     with left_as_found(model.network):
-        if name in GUIDED and kind in NO_RECTIFIER:
+        if kind in REFUSED.get(name, ()):
             with pytest.raises(UnsupportedModel, match=r"layer '.+'"):
                 method.explain(model, item, target, Run(seed=7))
             return
@@ -169,7 +176,7 @@ def test_opposite_target_gives_the_opposite_map(name: str) -> None:
     ]
     linear = {
         "integrated-gradients", "gradient-shap", "blur-ig", "input-x-gradient", "smooth-grad",
-        "grad-cam", "ablation-cam", "lime", "kernel-shap", "occlusion", "rise",
+        "lrp", "deep-lift", "deep-shap", "grad-cam", "ablation-cam", "lime", "kernel-shap", "occlusion", "rise",
     }  # fmt: skip
     if name in linear:
         assert np.allclose(maps[0], -maps[1], rtol=0, atol=1e-6 * np.abs(maps[1]).max())

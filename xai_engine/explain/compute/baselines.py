@@ -4,6 +4,7 @@ attribution.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -28,6 +29,20 @@ def baseline(session: Session, kind: str, sigma: float) -> torch.Tensor:
     else:
         raise ValueError(f"no baseline {kind!r}")
     return torch.where(valid, out, x)
+
+
+def random_baseline(session: Session, rng: np.random.Generator, noise: float) -> torch.Tensor:
+    """A flat image of the grey of a random valid pixel, or the image blurred by 4 to 32 grid pixels; with Gaussian noise.
+
+    noise: standard deviation, of the image's grey range.
+    """
+    x, valid = session.x, session.valid
+    inside = x[..., valid] if bool(valid.any()) else x.flatten(2)
+    kind, grey, sigma = (float(v) for v in rng.random(3))
+    flat = inside[0, :, int(grey * inside.shape[-1])][None, :, None, None].expand_as(x)
+    base = flat if kind < 0.5 else blurred(x, valid, 4.0 * 8.0**sigma)
+    drawn = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)).to(x.device)
+    return torch.where(valid, base + float(inside.max() - inside.min()) * noise * drawn, x)
 
 
 def blurred(x: torch.Tensor, valid: torch.Tensor, sigma: float) -> torch.Tensor:

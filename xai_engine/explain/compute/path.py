@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xai_engine.explain.compute.baselines import baseline, blurred
+from xai_engine.explain.compute.baselines import baseline, blurred, random_baseline
 from xai_engine.explain.methods.gradient import (
     BlurIntegratedGradients,
     ExpectedGradients,
@@ -151,25 +151,18 @@ POSITIONS = (
 def expected_gradients(method: ExpectedGradients, session: Session) -> Attribution:
     """Mean over random baselines b of the path integral from b to x, each at POSITIONS places.
 
-    Baselines: a flat image of the grey of a random valid pixel, or the image blurred by 4 to 32 grid
-    pixels; each with
-    Gaussian noise. Each baseline has a generator of its own, so its draw does not depend on the batch.
+    Each baseline has a generator of its own, so its draw does not depend on the batch.
     """
-    x, valid = session.x, session.valid
+    x = session.x
     paths = max(1, method.samples // POSITIONS)
-    inside = x[..., valid] if bool(valid.any()) else x.flatten(2)
-    spread = float(inside.max() - inside.min()) * method.noise
     total = torch.zeros_like(x[0], dtype=torch.float64)
     base_scores: list[float] = []
     session.plan(paths * (1 + 3 * POSITIONS), "sampling baselines")
     with session.stoppable():
         for index in range(paths):
             rng = session.run.rng(11, index)
-            kind, grey, sigma, first, second = (float(v) for v in rng.random(5))
-            flat = inside[0, :, int(grey * inside.shape[-1])][None, :, None, None].expand_as(x)
-            base = flat if kind < 0.5 else blurred(x, valid, 4.0 * 8.0**sigma)
-            noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)).to(x.device)
-            base = torch.where(valid, base + spread * noise, x)
+            first, second = (float(v) for v in rng.random(2))
+            base = random_baseline(session, rng, method.noise)
             half = torch.tensor([first / 4, (1 + second) / 4], device=x.device)
             places = torch.cat([half, 1 - half])[:, None, None, None]
             _, gradients = session.gradients(base + places * (x - base))
