@@ -52,7 +52,7 @@ def save(window: MainWindow, name: str) -> None:
     settle(window)
     picture = window.grab().toImage()
     path = FOLDER / name
-    picture.save(str(path), b"PNG")
+    picture.save(str(path))
     squeeze(path)
 
 

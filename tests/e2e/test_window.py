@@ -104,7 +104,8 @@ def test_themes_change_all_but_the_image(driver: Driver, normal: Path) -> None:
             pictures.append(driver.picture())
     finally:
         window.theme.apply("dark")
-    assert np.array_equal(*pictures)
+    inner = np.s_[2:-2, 2:-2]  # the frame of the keyboard focus is of the theme
+    assert np.array_equal(pictures[0][inner], pictures[1][inner])
 
 
 def test_linked_views(driver: Driver, normal: Path) -> None:
