@@ -103,7 +103,7 @@ def test_target_and_layer_must_be_known() -> None:
 
 
 def test_scales() -> None:
-    """99.5th percentile of |value| over the valid pixels of all images, to two digits; used where the model
+    """Median over images of the 99th percentile of |value| over valid pixels, to two digits; used where the model
     has one.
     """
     from tests.explain.networks import SIDE, classifier, image, network
@@ -116,7 +116,8 @@ def test_scales() -> None:
     scales = measure_scales(model, items, methods)
     for method in methods:
         maps = [np.abs(method.explain(model, i, "pneumonia", Run()).values[i.valid]) for i in items]
-        assert scales[method.name] == pytest.approx(np.percentile(np.concatenate(maps), 99.5), rel=0.06)
+        peaks = [np.percentile(each, 99) for each in maps]
+        assert scales[method.name] == pytest.approx(np.median(peaks), rel=0.06)
     plain = methods[0].explain(model, items[0], "pneumonia", Run())
     assert plain.full_scale == methods[0].default_scale
     scaled = ModuleClassifier(network("lite"), (1, SIDE, SIDE), default_layer="stages.3", map_scales=scales)

@@ -79,7 +79,8 @@ class GateSpec:
 
     smallest, largest: share of the image that both lungs together may take; balance: smaller lung over larger;
     contrast: standard deviation of the grey values in [0, 1]; certainty: mean probability inside the lung mask;
-    chest: least probability of a frontal chest; turned, inverted: probability from which the image is said to be so.
+    chest: least probability of a frontal chest; turned: least certainty about which way up it is; inverted, upright:
+    probability from which it is said to be inverted, and up to which it is not (between them: no chest).
     """
 
     smallest: float = 0.06
@@ -89,6 +90,7 @@ class GateSpec:
     certainty: float = 0.75
     chest: float = 0.5
     turned: float = 0.8
+    upright: float = 0.5
     inverted: float = 0.8
 
 
@@ -106,11 +108,12 @@ def judge(
     if not valid.any() or float(grey[valid].std()) < spec.contrast:
         return "The image is blank or has almost no contrast."
     if impression is not None:
-        if impression.chest < spec.chest:
+        unsure = impression.turn_certainty < spec.turned or spec.upright < impression.inverted < spec.inverted
+        if impression.chest < spec.chest or unsure:  # of a real chest the network knows which way up it is
             return "This does not look like a frontal chest radiograph."
         if impression.inverted > spec.inverted:
             return "The image seems to be inverted (lungs bright); the classifier needs dark lungs."
-        if impression.turns and impression.turn_certainty > spec.turned:
+        if impression.turns:
             return {
                 1: "The image seems to be turned by 90° to the left; turn it upright.",
                 2: "The image seems to be upside down; turn it upright.",

@@ -11,7 +11,7 @@ from xai_engine.explain.protocol import Explainable
 from xai_engine.explain.registry import Method
 from xai_engine.runtime.run import Run
 
-PERCENTILE = 99.5
+PERCENTILE = 99.0
 
 
 def measure_scales(
@@ -21,11 +21,12 @@ def measure_scales(
     target: str = "",
     run: Run | None = None,
 ) -> dict[str, float]:
-    """Method name -> 99.5th percentile of |value| over the valid pixels of all images, for `ModelInfo.map_scales`.
+    """Method name -> full scale for `ModelInfo.map_scales`: the median over images of each map's 99th percentile of
+    |value| over the valid pixels. The strongest part of a typical map reaches the end of the colour bar; a pooled
+    percentile would belong to the few images with the largest scores and leave all others pale.
 
-    target: the model's last class where empty. Two significant digits, so that colour bars read well;
-    methods whose maps are
-    zero everywhere are left out. Raises Cancelled.
+    target: the model's last class where empty. Two significant digits, so that colour bars read well; methods whose
+    maps are mostly zero are left out. Raises Cancelled.
     """
     run = run or Run()
     wanted = list(methods)
@@ -37,8 +38,8 @@ def measure_scales(
             quiet = Run(run.seed, run.cancel)
             explanation = method.explain(classifier, item, target or classifier.info.classes[-1], quiet)
             run.check((index + (number + 1) / len(inputs)) / len(wanted))
-            found.append(np.abs(explanation.values[item.valid]))
-        scale = float(np.percentile(np.concatenate(found), PERCENTILE)) if found else 0.0
+            found.append(float(np.percentile(np.abs(explanation.values[item.valid]), PERCENTILE)))
+        scale = float(np.median(found)) if found else 0.0
         if scale > 0:
             out[method.name] = float(f"{scale:.2g}")
     return out

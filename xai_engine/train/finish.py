@@ -188,7 +188,11 @@ def _map_scales(classifier: Any, samples: Sequence[Sample], run: Run) -> dict[st
     except ImportError:
         return {}
     rng = np.random.default_rng(0)
-    chosen = [samples[i] for i in rng.permutation(len(samples))[:24]]
+    populations = sorted({s.population for s in samples})
+    chosen = []
+    for population in populations:  # the same number of each
+        members = [s for s in samples if s.population == population]
+        chosen += [members[i] for i in rng.permutation(len(members))[: 20 // len(populations)]]
     inputs = [classifier.prepare(evaluate.read_sample(s)) for s in chosen]
     run.check(0.2, "measuring map scales")
     methods = [registry.create(name, **params) for name, params in SCALED.items()]

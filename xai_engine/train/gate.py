@@ -49,7 +49,7 @@ def example(rng: np.random.Generator, square: npt.NDArray[np.uint8]) -> tuple[Im
         image = negatives.draw(rng, SIZE, grey)
         return gate_input(image, np.ones_like(image, bool)), 0, 0, 0
     angle, zoom = rng.uniform(-12, 12), rng.uniform(0.8, 1.22)
-    stretch = np.exp(rng.uniform(-0.25, 0.25))
+    stretch = np.exp(rng.uniform(-0.45, 0.45))  # squashed copies are common: a chest stays a chest
     matrix = cv2.getRotationMatrix2D((STORED / 2, STORED / 2), angle, zoom * SIZE / STORED)
     matrix[:, 0] *= stretch
     matrix[:, 2] += (

@@ -46,7 +46,8 @@ def draw(rng: np.random.Generator, size: int, chest: Image) -> Image:
         (0.10, lambda: _limb(rng, size)),
         (0.08, lambda: _text(rng, size)),
         (0.06, lambda: _shapes(rng, size)),
-        (0.16, lambda: _part(rng, size, chest)),
+        (0.14, lambda: _part(rng, size, chest)),
+        (0.10, lambda: _half(rng, size, chest)),
         (0.08, lambda: _shuffled(rng, size, chest)),
     )
     weights = np.array([k[0] for k in kinds])
@@ -187,6 +188,27 @@ def _part(rng: np.random.Generator, size: int, chest: Image) -> Image:
     if float(window.std()) < 0.02:
         return _noise(rng, size)
     return cv2.resize(np.ascontiguousarray(window), (size, size), interpolation=cv2.INTER_CUBIC)
+
+
+def _half(rng: np.random.Generator, size: int, chest: Image) -> Image:
+    """One side, or the lower or upper third, of a chest: what a film cropped to a part shows."""
+    side = chest.shape[0]
+    kind = int(rng.integers(4))
+    share = rng.uniform(0.36, 0.46)
+    part = {
+        0: chest[:, : int(share * side)],
+        1: chest[:, side - int(share * side) :],
+        2: chest[side - int((share - 0.08) * side) :],
+        3: chest[: int((share - 0.12) * side)],
+    }[kind]
+    if float(part.std()) < 0.02:
+        return _noise(rng, size)
+    if rng.random() < 0.5:  # in its own proportions, on black
+        out = np.zeros((side, side), np.float32)
+        top, left = (side - part.shape[0]) // 2, (side - part.shape[1]) // 2
+        out[top : top + part.shape[0], left : left + part.shape[1]] = part
+        part = out
+    return cv2.resize(np.ascontiguousarray(part), (size, size), interpolation=cv2.INTER_AREA)
 
 
 def _shuffled(rng: np.random.Generator, size: int, chest: Image) -> Image:
