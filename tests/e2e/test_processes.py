@@ -59,6 +59,19 @@ def test_cancel(driver: Driver, consolidation: Path) -> None:
     assert window.engine.engine.pid == pid  # the job listened; nobody had to be killed
 
 
+def test_the_standard_maps_are_three_jobs(driver: Driver, consolidation: Path) -> None:
+    driver.open(consolidation)
+    driver.wait_idle()
+    if not driver.window.commands.actions["standard"].isEnabled():
+        pytest.skip("the model in use refuses the sample")
+    driver.do("standard")
+    assert [task.title for task in driver.window.jobs.tasks] == ["Integrated Gradients", "Grad-CAM", "LIME"]
+    for task in list(driver.window.jobs.tasks):
+        task.cancel()
+    driver.wait_idle()
+    assert not driver.window.jobs.isVisible()
+
+
 def test_the_model_process_is_killed(driver: Driver, consolidation: Path, normal: Path) -> None:
     driver.open(consolidation)
     window = driver.window
