@@ -47,9 +47,25 @@ def example(rng: np.random.Generator, square: npt.NDArray[np.uint8]) -> tuple[Im
     grey, inside = square.astype(np.float32) / 255
     if rng.random() < 0.45:
         image = negatives.draw(rng, SIZE, grey)
-        return gate_input(image, np.ones_like(image, bool)), 0, 0, 0
+        valid = np.ones_like(image, bool)
+        if rng.random() < 0.6:  # pictures have proportions of their own, too: bars beside them
+            bar = int(rng.uniform(0, 0.25) * SIZE)
+            side = slice(0, SIZE) if bar == 0 else slice(bar, SIZE - bar)
+            small = cv2.resize(image, (SIZE, SIZE - 2 * bar), interpolation=cv2.INTER_AREA)
+            image, valid = np.zeros_like(image), np.zeros_like(valid)
+            image[side], valid[side] = small, True
+            if rng.random() < 0.5:
+                image, valid = np.ascontiguousarray(image.T), np.ascontiguousarray(valid.T)
+        return gate_input(image, valid), 0, 0, 0
+    if rng.random() < 0.4:  # many copies were squashed to a square that they fill: no bars, false proportions
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        grey = cv2.resize(np.ascontiguousarray(grey[part]), (STORED, STORED), interpolation=cv2.INTER_AREA)
+        inside = np.ones_like(grey)
     angle, zoom = rng.uniform(-12, 12), rng.uniform(0.8, 1.22)
-    stretch = np.exp(rng.uniform(-0.45, 0.45))  # squashed copies are common: a chest stays a chest
+    stretch = np.exp(rng.uniform(-0.3, 0.3))
+    if rng.random() < 0.3:
+        angle, zoom, stretch = 0.0, float(rng.uniform(1.0, 1.15)), 1.0  # as it comes
     matrix = cv2.getRotationMatrix2D((STORED / 2, STORED / 2), angle, zoom * SIZE / STORED)
     matrix[:, 0] *= stretch
     matrix[:, 2] += (
