@@ -19,7 +19,7 @@ from xai_engine.runtime.run import Progress, Run
 
 SMALL = {
     "samples": 40, "masks": 40, "steps": 8, "max_steps": 32, "segments": 9, "window": 8, "stride": 6, "channels": 6, "cells": 4,
-    "baselines": 3,
+    "baselines": 3, "members": "input-x-gradient, grad-cam, smooth-grad",
 }  # fmt: skip
 GUIDED = {"guided-backprop", "guided-grad-cam"}
 NO_RECTIFIER = {"efficientnet", "vit", "swin", "softmax-head"}
@@ -177,6 +177,7 @@ def test_opposite_target_gives_the_opposite_map(name: str) -> None:
     linear = {
         "integrated-gradients", "gradient-shap", "blur-ig", "input-x-gradient", "smooth-grad",
         "lrp", "deep-lift", "deep-shap", "grad-cam", "ablation-cam", "lime", "kernel-shap", "occlusion", "rise",
+        "consensus",
     }  # fmt: skip
     if name in linear:
         assert np.allclose(maps[0], -maps[1], rtol=0, atol=1e-6 * np.abs(maps[1]).max())

@@ -42,6 +42,7 @@ class Attribution:
     notes: tuple[str, ...] = ()
     segments: npt.NDArray[np.int32] | None = None
     extra: dict[str, float] = field(default_factory=dict)
+    uncertainty: npt.NDArray[np.floating[Any]] | None = None
 
 
 class Session:
@@ -70,7 +71,7 @@ class Session:
         self._planned = 1.0
         self._done = 0.0
         self._stage_done = 0.0
-        self._from, self._to = 0.0, 0.0
+        self._from, self._to, self._limit = 0.0, 0.0, 1.0
         self._message = ""
         self._stack = ExitStack()
 
@@ -102,8 +103,7 @@ class Session:
 
     def tick(self) -> None:
         """Report and look for cancellation. Raises Interrupted."""
-        within = min((self._done - self._stage_done) / self._planned, 1.0)
-        if not self.run.step(self._from + (self._to - self._from) * within, self._message):
+        if not self.run.step(self._reached(), self._message):
             self.partial = True
             raise Interrupted
 
@@ -119,11 +119,24 @@ class Session:
         share: of the progress still to be made; less than 1 where more stages may follow, so that progress
         never goes back.
         """
-        within = min((self._done - self._stage_done) / self._planned, 1.0)
-        self._from += (self._to - self._from) * within
-        self._to = self._from + (1.0 - self._from) * share
+        self._from = self._reached()
+        self._to = self._from + (self._limit - self._from) * share
         self._stage_done, self._planned, self._message = self._done, max(work, 1.0), message
         self.tick()
+
+    @contextmanager
+    def part(self, share: float) -> Iterator[None]:
+        """All stages planned in the block together have this share of the progress still to be made."""
+        outer, reached = self._limit, self._reached()
+        self._limit = reached + (outer - reached) * share
+        try:
+            yield
+        finally:
+            self._limit = outer
+
+    def _reached(self) -> float:
+        within = min((self._done - self._stage_done) / self._planned, 1.0)
+        return self._from + (self._to - self._from) * within
 
     # ---- passes ------------------------------------------------------------------------------------------------
 
@@ -304,17 +317,18 @@ def _own_torch_rng(device: torch.device) -> AbstractContextManager[None]:
 
 def rank_correlation(a: FloatArray, b: FloatArray) -> float:
     """Spearman's correlation; 1 where both are constant, 0 where one is."""
-    ranks = [_ranks(np.ravel(v)) for v in (a, b)]
-    spread = [float(r.std()) for r in ranks]
+    ranked = [ranks(np.ravel(v)) for v in (a, b)]
+    spread = [float(r.std()) for r in ranked]
     if min(spread) == 0.0:
         return float(max(spread) == 0.0)
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    return float(np.corrcoef(ranked[0], ranked[1])[0, 1])
 
 
-def _ranks(values: FloatArray) -> FloatArray:
+def ranks(values: FloatArray) -> FloatArray:
+    """Ranks from 0; ties share their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    return (last - (counts - 1) / 2.0)[inverse]  # ties share their mean rank
+    return np.asarray((last - (counts + 1) / 2.0)[inverse], np.float64)
 
 
 def explain(
@@ -339,6 +353,10 @@ def explain(
     values.setflags(write=False)
     if found.segments is not None:
         found.segments.setflags(write=False)
+    uncertainty = None
+    if found.uncertainty is not None:
+        uncertainty = np.ascontiguousarray(found.uncertainty, dtype=np.float32)
+        uncertainty.setflags(write=False)
     info = classifier.info
     return Explanation(
         method=method.name,
@@ -364,4 +382,5 @@ def explain(
         notes=(*session.notes, *found_notes),
         segments=found.segments,
         extra={key: float(value) for key, value in found.extra.items()},
+        uncertainty=uncertainty,
     )
