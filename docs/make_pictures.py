@@ -98,7 +98,7 @@ def region_of(mask: Path) -> Region:
     rows, columns = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]
     margin = 0.04 * max(inside.shape)
     corners = [(rows[0] - margin, columns[0] - margin), (rows[-1] + 1 + margin, columns[-1] + 1 + margin)]
-    return Region("ellipse", np.array(corners, np.float64), "Right lower zone", "1")
+    return Region("ellipse", np.array(corners, np.float64), "Right middle zone", "1")
 
 
 def show(window: MainWindow, *methods: str) -> None:
