@@ -41,7 +41,15 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", default="test", choices=("train", "val", "test"), help="which split (default: test)"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("evaluation"), help="folder for JSON and CSV (default: evaluation)"
+        "--out",
+        type=Path,
+        default=Path("evaluation"),
+        help="folder for JSON, CSV, figures, HTML and PDF (default: evaluation)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="prediction figures only: no conformal sets, robustness, localisation",
     )
 
 
@@ -86,7 +94,7 @@ def train(args: argparse.Namespace) -> int:
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    """Measure a bundle on labelled images; JSON and CSV into a folder, a summary on standard output."""
+    """Measure a bundle on labelled images; tables, figures and pages into a folder, a summary on standard output."""
     from xai_engine.classifier import bundle
     from xai_engine.train import card, finish
 
@@ -94,7 +102,7 @@ def evaluate(args: argparse.Namespace) -> int:
     samples = read_manifest(args.manifest, args.data)
     if not any(s.split == args.split for s in samples):
         raise UsageError(f"{args.manifest}: no image in split {args.split!r}")
-    result = finish.measure(folder, samples, Run(report=_Ticker()), args.split)
+    result = finish.measure(folder, samples, Run(report=_Ticker()), args.split, args.quick)
     finish.save_evaluation(result, args.out)
     for row in card.flat(result):
         value = [f"{v:.4f}" if isinstance(v, float) else str(v) for v in row[2:] if v not in ("", None)]

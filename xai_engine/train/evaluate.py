@@ -133,8 +133,24 @@ def summarise(
                 metrics.auc([o.sample.label for o in sure], naive[population])
             )
         entry["subgroups"] = _subgroups(sure, thresholds)
+        entry["subgroup_gaps"] = gaps(entry["subgroups"])
         result[population] = entry
     return result
+
+
+def gaps(subgroups: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Per kind of group (age, sex, view): best and worst AUC and their difference, where two can be compared."""
+    kinds: dict[str, dict[str, float]] = {}
+    for name, group in subgroups.items():
+        kind, _, value = name.partition("=")
+        if value != "unknown" and group["auc"][0] is not None:
+            kinds.setdefault(kind, {})[value] = group["auc"][0]
+    found = {}
+    for kind, areas in kinds.items():
+        if len(areas) > 1:
+            best, worst = max(areas, key=lambda v: areas[v]), min(areas, key=lambda v: areas[v])
+            found[kind] = {"best": best, "worst": worst, "gap": areas[best] - areas[worst]}
+    return found
 
 
 def _figures(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> dict[str, Any]:

@@ -18,11 +18,22 @@ from xai_engine.classifier.network import build
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.classifier.types import OperatingPoint
 from xai_engine.runtime.run import Run
-from xai_engine.train import card, checkpoint, evaluate, gate, lungs, metrics
+from xai_engine.train import (
+    card,
+    checkpoint,
+    conformal,
+    evaluate,
+    gate,
+    localisation,
+    lungs,
+    metrics,
+    robustness,
+)
 from xai_engine.train.classifier import Trained
 from xai_engine.train.export import BundleContent, write_bundle
 from xai_engine.train.manifest import Sample
 
+ERROR_RATE = 0.1  # of conformal sets
 CLASSES = ("normal", "pneumonia")
 LAYERS = (*(f"stages.{i}" for i in range(7)), "head")
 # methods whose colour scale is measured; fewer samples than for reading change a percentile little
@@ -111,14 +122,19 @@ def operating_points(
     return tuple(points)
 
 
-def measure(folder: Path, samples: Sequence[Sample], run: Run, split: str = "test") -> dict[str, Any]:
-    """`evaluate` on one split, with the thumbnail floor trained on the train split. JSON-ready."""
+def measure(
+    folder: Path, samples: Sequence[Sample], run: Run, split: str = "test", quick: bool = True
+) -> dict[str, Any]:
+    """`evaluate` on one split, with the thumbnail floor trained on the train split. JSON-ready.
+
+    quick: prediction figures only; else conformal sets, robustness and localisation too. Raises Cancelled.
+    """
     classifier = bundle.load(bundle.find(folder))
     chosen = [s for s in samples if s.split == split]
-    outcomes, problems = evaluate.run(classifier, chosen, run)
+    outcomes, problems = evaluate.run(classifier, chosen, run if quick else run.part(0.0, 0.2))
     thresholds = {p.name: p.threshold for p in classifier.info.operating_points}
     naive = _naive(samples, outcomes)
-    return {
+    result: dict[str, Any] = {
         "schema": 1,
         "model": {
             "name": classifier.info.name,
@@ -142,6 +158,32 @@ def measure(folder: Path, samples: Sequence[Sample], run: Run, split: str = "tes
             for o in outcomes
         ],
     }
+    if not quick:
+        tuning = [s for s in samples if s.split == "val"]
+        if split != "val":  # limits and coverage from the same images would prove nothing
+            result["conformal"] = _conformal(classifier, tuning, outcomes, run.part(0.2, 0.3))
+        result["robustness"] = robustness.measure(classifier, chosen, run.part(0.3, 0.6))
+        result["localisation"] = localisation.measure(classifier, tuning, chosen, run.part(0.6, 1.0))
+    return result
+
+
+def _conformal(
+    classifier: Any, tuning: Sequence[Sample], outcomes: Sequence[evaluate.Outcome], run: Run
+) -> dict[str, Any]:
+    """Limits from validation images of each population, coverage on the outcomes; {} where none can be fitted."""
+    fitted, _ = evaluate.run(classifier, [s for s in tuning if s.sure], run)
+    found: dict[str, Any] = {}
+    for population in sorted({o.sample.population for o in outcomes}):
+        val = [o for o in fitted if o.sample.population == population]
+        test = [o for o in outcomes if o.sample.population == population and o.sample.sure]
+        if not val or not test:
+            continue
+        limits = conformal.fit([o.sample.label for o in val], [o.probability for o in val], ERROR_RATE)
+        found[population] = conformal.measure(
+            [o.sample.label for o in test], [o.probability for o in test], limits
+        )
+        found[population]["limits"] = [v if np.isfinite(v) else None for v in limits]
+    return {"error_rate": ERROR_RATE, "populations": found} if found else {}
 
 
 def _naive(
@@ -207,10 +249,17 @@ def _text(interval: Sequence[float | None]) -> str:
 
 
 def save_evaluation(result: Mapping[str, Any], folder: Path) -> None:
-    """evaluation.json, rows.csv and summary.csv in `folder`."""
+    """evaluation.json, rows.csv, summary.csv, PNG figures, evaluation.html and evaluation.pdf in `folder`.
+
+    Whole or not at all; without matplotlib (the `train` extra) the figures are left out.
+    """
     import csv
+    from importlib.util import find_spec
 
     from xai_engine.runtime import atomic
+    from xai_engine.train import figures, pages
+
+    pictures = figures.draw(result) if find_spec("matplotlib") else {}
 
     with atomic.folder(folder) as building:
         (building / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -224,3 +273,7 @@ def save_evaluation(result: Mapping[str, Any], folder: Path) -> None:
             table = csv.writer(stream)
             table.writerow(["population", "figure", "value", "lower", "upper"])
             table.writerows(card.flat(result))
+        for name, data in pictures.items():
+            (building / name).write_bytes(data)
+        (building / "evaluation.html").write_text(pages.page(result, pictures), encoding="utf-8")
+        pages.pdf(result, pictures, building / "evaluation.pdf")

@@ -1,0 +1,141 @@
+"""An evaluation as tables, for one self-contained HTML page and one PDF. Every value comes from the result."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xai_engine.train import card
+
+Table = tuple[str, str, list[list[str]]]  # title, note, rows (the first is the head)
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Every table of the pages. A naive floor stands in each table that measures separation or localisation."""
+    out: list[Table] = []
+    populations = result["populations"]
+    figures = [["population", "figure", "value", "lower", "upper"]]
+    figures += [[_text(c) for c in row] for row in card.flat(result) if not str(row[1]).startswith("auc ")]
+    out.append(("Figures", "Intervals are 95 %: DeLong for AUC, Wilson for proportions. "
+                "Floor: auc_naive_thumbnail, logistic regression on 16 × 16 thumbnails.", figures))  # fmt: skip
+    groups = [["population", "subgroup", "images", "positive", "AUC", "lower", "upper"]]
+    for name, entry in populations.items():
+        floor = entry.get("auc_naive_thumbnail")
+        for group, values in entry["subgroups"].items():
+            groups.append([name, group, *map(_text, (values["images"], values["positive"], *values["auc"]))])
+        for kind, gap in entry.get("subgroup_gaps", {}).items():
+            label = f"gap of {kind}: {gap['best']} − {gap['worst']}"
+            groups.append([name, label, "", "", _text(gap["gap"]), "", ""])
+        if floor:
+            groups.append([name, "floor: thumbnails, all images", "", "", *map(_text, floor)])
+    out.append(("Subgroups", "Groups with at least five images of each class.", groups))
+    if result.get("conformal"):
+        rows = [["population", "coverage", "normal", "pneumonia", "mean size", "empty / one / both"]]
+        for name, c in result["conformal"]["populations"].items():
+            cells = [card.text_of(c[k]) for k in ("coverage", "coverage_normal", "coverage_pneumonia")]
+            rows.append([name, *cells, _text(c["mean_size"]), " / ".join(map(str, c["sizes"]))])
+        rate = result["conformal"]["error_rate"]
+        out.append(("Conformal prediction sets", f"Chosen error rate {rate:g}; class-conditional limits from validation images of "
+                    "each population. Floor: the set of both classes always covers, with size 2.", rows))  # fmt: skip
+    if result.get("localisation"):
+        keys = ("images", "empty", "hit_rate", "hit_rate_non_empty", "auprc_mean", "auprc_pooled", "miou", "miou_non_empty", "threshold")  # fmt: skip
+        rows = [["map", *(k.replace("_", " ") for k in keys)]]
+        rows += [[n, *(_text(f.get(k)) for k in keys)] for n, f in result["localisation"].items()]
+        out.append(("Localisation", "Against expert boxes. Floors: random and centre-prior. Empty maps count 0 unless a column says "
+                    "non-empty; thresholds come from validation images.", rows))  # fmt: skip
+    for name, changes in result.get("robustness", {}).items():
+        rows = [["change", "strength", "images", "AUC", "mean |Δp|"]]
+        for r in changes:
+            strength = f"{r['strength']:g} {r['unit']}".strip()
+            rows.append(
+                [
+                    r["change"],
+                    strength,
+                    _text(r["images"]),
+                    card.text_of(r["auc"]),
+                    _text(r["mean_abs_change"]),
+                ]
+            )
+        floor = populations.get(name, {}).get("auc_naive_thumbnail")
+        if floor:
+            rows.append(["floor: thumbnails", "unchanged, all images", "", card.text_of(floor), ""])
+        out.append((f"Robustness, {name}", "The same images, changed.", rows))
+    if result["unreadable"]:
+        out.append(("Unreadable images", "", [["problem"], *([p] for p in result["unreadable"])]))
+    return out
+
+
+def page(result: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
+    """One HTML page: pictures inside, everything escaped, nothing fetched."""
+    model = result["model"]
+    title = html.escape(f"{model['name']} {model['version']}, split {result['split']}")
+    parts = [
+        "<!doctype html><html lang='en'><meta charset='utf-8'>"
+        "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+        f"<title>{title}</title><style>body{{font:15px sans-serif;max-width:70em;margin:2em auto;padding:0 1em}}"
+        "table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{border-bottom:1px solid #ccc;"
+        "padding:.2em .7em;text-align:left}img{max-width:100%}</style>"
+        f"<h1>{title}</h1><p>Model SHA-256 <code>{html.escape(model['sha256'])}</code>. Research use only.</p>"
+    ]
+    for name, data in pictures.items():
+        code = base64.b64encode(data).decode()
+        parts.append(f"<img alt='{html.escape(Path(name).stem)}' src='data:image/png;base64,{code}'>")
+    for heading, note, rows in tables(result):
+        parts.append(f"<h2>{html.escape(heading)}</h2><p>{html.escape(note)}</p><table>")
+        for number, row in enumerate(rows):
+            tag = "td" if number else "th"
+            parts.append("<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in row) + "</tr>")
+        parts.append("</table>")
+    return "\n".join(parts) + "</html>\n"
+
+
+def pdf(result: Mapping[str, Any], pictures: Mapping[str, bytes], path: Path) -> None:
+    """The same as PDF, A4, with the report's fonts."""
+    from reportlab.lib import colors
+    from reportlab.lib.pagesizes import A4
+    from reportlab.lib.styles import ParagraphStyle
+    from reportlab.lib.utils import ImageReader
+    from reportlab.platypus import Image, Paragraph, SimpleDocTemplate, Spacer
+    from reportlab.platypus import Table as Grid
+
+    from xai_engine.evidence import typeset
+
+    typeset.register()
+    margin = 42.0
+    width = A4[0] - 2 * margin
+    body = ParagraphStyle("body", fontName=typeset.TEXT, fontSize=7.5, leading=10, splitLongWords=True)
+    head = ParagraphStyle("head", parent=body, fontSize=12, leading=16, spaceBefore=10, keepWithNext=True)
+    model = result["model"]
+
+    def text(value: str, style: ParagraphStyle = body) -> Paragraph:
+        return Paragraph(typeset.markup(typeset.clean(value)), style)
+
+    story: list[Any] = [
+        text(f"Evaluation of {model['name']} {model['version']}, split {result['split']}", head),
+        text(f"Model SHA-256 {model['sha256']}. Research use only."),
+        Spacer(1, 8),
+    ]
+    for data in pictures.values():
+        w, h = ImageReader(io.BytesIO(data)).getSize()
+        shown = min(width, w * 0.6)
+        story += [Image(io.BytesIO(data), shown, h * shown / w), Spacer(1, 6)]
+    for heading, note, rows in tables(result):
+        story += [text(heading, head), text(note), Spacer(1, 4)]
+        cells = [[text(c) for c in row] for row in rows]
+        style = [("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP"),
+                 ("TOPPADDING", (0, 0), (-1, -1), 1), ("BOTTOMPADDING", (0, 0), (-1, -1), 2)]  # fmt: skip
+        story.append(Grid(cells, colWidths=[width / len(rows[0])] * len(rows[0]), repeatRows=1, style=style))
+    SimpleDocTemplate(
+        str(path), pagesize=A4, leftMargin=margin, rightMargin=margin, topMargin=margin, bottomMargin=margin,
+        title=f"Evaluation of {model['name']}", invariant=1,
+    ).build(story)  # fmt: skip
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
