@@ -61,6 +61,7 @@ class CanvasView(QWidget):
         self._loupe: Loupe | None = None
         self._fitted = True
         self._annotations = True
+        self._framed = True
         self._draft = False
         self._tools: dict[str, Tool] = {name: tool(self) for name, tool in TOOLS.items()}
         self._tool = self._tools["window"]
@@ -150,9 +151,13 @@ class CanvasView(QWidget):
             self.annotations_changed.emit(visible)
 
     def grab_picture(self) -> QImage:
-        """What is on the screen, in device pixels."""
+        """What is on the screen, in device pixels, without the frame that shows the keyboard focus."""
         self.settle()
-        return self.grab().toImage()
+        self._framed = False
+        try:
+            return self.grab().toImage()
+        finally:
+            self._framed = True
 
     def cancel(self) -> bool:
         """Stop drawing or dragging and take back what it has changed; else clear the selection. False: nothing to do."""
@@ -277,7 +282,7 @@ class CanvasView(QWidget):
                     self._tool.paint(painter)
                     if self._tool.name == "magnify":
                         self._paint_loupe(painter)
-                if self.hasFocus():
+                if self.hasFocus() and self._framed:
                     painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
                     painter.setBrush(Qt.BrushStyle.NoBrush)
                     painter.setPen(QPen(self.palette().highlight().color().lighter(150), 1))

@@ -111,7 +111,7 @@ class Files(QObject):
         image = self.window.canvas.grab_picture()
         try:
             with atomic.file(path) as temporary:
-                if not image.save(str(temporary), b"PNG"):
+                if not image.save(str(temporary)):
                     raise OutputError(
                         f"{path}: the picture cannot be written; check the folder and the free space"
                     )

@@ -91,7 +91,7 @@ def opacity_changes_the_picture(driver: Driver) -> None:
             change.append(float(np.abs(pictures[-1] - pictures[0]).mean()))
         slider.setValue(before)
         assert change[1] > 1.0, layer.title
-        assert change[2] == pytest.approx(3 * change[1], rel=0.1, abs=1.0), layer.title
+        assert change[2] == pytest.approx(3 * change[1], rel=0.1, abs=2.0), layer.title  # whole grey levels
         assert (pictures[0] == pictures[0][:, :, :1]).all(), layer.title  # without opacity the greys are bare
 
 

@@ -44,7 +44,7 @@ def jpeg(grey: Grey, strength: float) -> Grey:
     )
     if not done:
         raise ValueError("the image could not be compressed")
-    return np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE), np.float32) / 255
+    return np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE), np.float32) / np.float32(255)
 
 
 def rotate(grey: Grey, strength: float) -> Grey:
