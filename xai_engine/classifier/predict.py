@@ -129,7 +129,7 @@ class Classifier:
     ) -> Prepared:
         refusal = gate.judge(grey, valid, lungs, self.gate, look)
         shape = (grey.shape[0], grey.shape[1])
-        if lungs is not None and lungs.box is not None and not refusal:
+        if lungs is not None and lungs.box is not None:
             spec = self.preprocessing
             transform = preprocess.square_around(lungs.box, spec.margin, spec.size, shape, aspect)
         else:
@@ -144,7 +144,7 @@ class Classifier:
             )
         else:
             grey_small, valid_small = grey, valid
-        array, inside = self._view(grey_small, valid_small, transform)
+        array, inside = self._view(grey_small, valid_small, lungs, transform)
         array.setflags(write=False)
         inside.setflags(write=False)
         return Prepared(
@@ -155,6 +155,7 @@ class Classifier:
         self,
         grey: npt.NDArray[np.float32],
         valid: npt.NDArray[np.bool_],
+        lungs: LungFields | None,
         transform: GridTransform,
         gamma: float = 1.0,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
@@ -172,6 +173,9 @@ class Classifier:
         image, inside = preprocess.sample(grey, valid, here)
         if gamma != 1.0:
             image = np.power(image, np.float32(gamma))
+        reach = self.preprocessing.reach
+        if reach is not None and lungs is not None and lungs.box is not None:
+            inside &= preprocess.chest_field(lungs.in_grid(transform), reach)
         plane = preprocess.standardise(image, inside, self.preprocessing)
         return np.repeat(plane[None], self.info.input_shape[0], axis=0), inside
 
@@ -258,7 +262,7 @@ class Classifier:
 
     def _views(self, prepared: Prepared) -> npt.NDArray[np.float32]:
         views = [prepared.input.array]
-        base = prepared.input.transform
+        base, lungs = prepared.input.transform, prepared.lungs
         size = base.grid_shape[0]
         for zoom, down, right, gamma in PERTURBATIONS:
             moved = replace(
@@ -268,7 +272,7 @@ class Classifier:
                 origin_row=base.origin_row + base.scale_row * size * ((1 - zoom) / 2 + down),
                 origin_column=base.origin_column + base.scale_column * size * ((1 - zoom) / 2 + right),
             )
-            views.append(self._view(prepared.grey, prepared.valid, moved, gamma)[0])
+            views.append(self._view(prepared.grey, prepared.valid, lungs, moved, gamma)[0])
         return np.stack(views)
 
     def _verdict(self, prepared: Prepared, logits: npt.NDArray[np.float32], seconds: float) -> Prediction:

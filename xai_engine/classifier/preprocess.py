@@ -25,6 +25,8 @@ class PreprocessSpec:
     size: side of the square grid in pixels. margin: kept around the lungs, as a share of their larger extent.
     low, high: percentiles of the valid pixels that become 0 and 1 before standardising to mean 0, deviation 1.
     clip: standardised values are limited to ± clip.
+    reach: what lies farther than this share of the side from the chest field (`chest_field`) is not shown; None shows
+    the whole crop.
     """
 
     size: int = 224
@@ -32,6 +34,7 @@ class PreprocessSpec:
     low: float = 0.5
     high: float = 99.5
     clip: float = 3.0
+    reach: float | None = None
 
 
 def upright_grey(radiograph: Radiograph) -> tuple[FloatImage, BoolImage]:
@@ -150,6 +153,35 @@ def standardise(grey: FloatImage, valid: BoolImage, spec: PreprocessSpec) -> Flo
         out = np.clip((out - inside.mean()) / max(deviation, 1e-3), -spec.clip, spec.clip).astype(np.float32)
     out[~valid] = 0.0
     return out
+
+
+def chest_field(lungs: FloatImage, reach: float) -> BoolImage:
+    """Where a chest finding can be: the convex hull of both lungs and their mirror images, grown by `reach` x the side.
+
+    lungs: lung probability (size, size). The hull holds the heart and the mediastinum, the growth the pleura; shoulders,
+    neck, belly, borders and burned-in letters stay outside. Each lung is mirrored onto the other side, so that a lung
+    that the segmentation cut short (dense consolidation, effusion) is covered as far as its partner reaches.
+    All True where no lungs are given.
+    """
+    binary = (lungs > 0.4).astype(np.uint8)
+    count, labels, stats, centres = cv2.connectedComponentsWithStats(binary, connectivity=4)
+    order = sorted(range(1, count), key=lambda i: -int(stats[i, cv2.CC_STAT_AREA]))[:2]
+    if not order:
+        return np.ones(lungs.shape, bool)
+    found = np.isin(labels, order)
+    points = np.argwhere(found)
+    if len(order) == 2:
+        left, right = sorted(order, key=lambda i: float(centres[i][0]))
+        inner_left = stats[left, cv2.CC_STAT_LEFT] + stats[left, cv2.CC_STAT_WIDTH]
+        middle = (inner_left + stats[right, cv2.CC_STAT_LEFT]) / 2
+        mirrored = np.stack([points[:, 0], np.rint(2 * middle - 1 - points[:, 1])], axis=1)
+        mirrored[:, 1] = np.clip(mirrored[:, 1], 0, lungs.shape[1] - 1)
+        points = np.concatenate([points, mirrored.astype(points.dtype)])
+    hull = cv2.convexHull(np.ascontiguousarray(points[:, ::-1], dtype=np.int32))
+    field = np.zeros(lungs.shape, np.uint8)
+    cv2.fillConvexPoly(field, hull, 1)
+    width = 2 * round(reach * lungs.shape[0]) + 1
+    return cv2.dilate(field, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))).astype(bool)
 
 
 def pixel_aspect(radiograph: Radiograph) -> float:

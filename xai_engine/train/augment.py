@@ -23,7 +23,7 @@ from monai.transforms.intensity.array import (
 from monai.transforms.spatial.array import RandAffine
 from monai.transforms.transform import Randomizable
 
-from xai_engine.classifier.preprocess import PreprocessSpec, standardise
+from xai_engine.classifier.preprocess import PreprocessSpec, chest_field, standardise
 
 Image = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -31,7 +31,9 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class AugmentSpec:
-    """Strengths. rotate: degrees; scale: relative; shift: share of the side; the p_… are probabilities per image."""
+    """Strengths. rotate: degrees; scale: relative; shift: share of the side; gamma: widest power of the grey values;
+    the p_… are probabilities per image. p_field: only the chest field is shown (where the bundle does so), grown by a
+    random reach; p_outside: only the lungs, or these and what lies between them."""
 
     rotate: float = 12.0
     shear: float = 0.06
@@ -46,6 +48,10 @@ class AugmentSpec:
     p_marker: float = 0.4
     p_erase: float = 0.3
     p_outside: float = 0.5
+    p_field: float = 0.0
+    p_local: float = 0.0
+    p_coarse: float = 0.0
+    gamma: float = 1.7
 
 
 class Augment(Randomizable):
@@ -66,7 +72,7 @@ class Augment(Randomizable):
             padding_mode="zeros",
         )
         self.zoom = zoom
-        self.contrast = RandAdjustContrast(prob=spec.p_contrast, gamma=(0.6, 1.7))
+        self.contrast = RandAdjustContrast(prob=spec.p_contrast, gamma=(1 / spec.gamma, spec.gamma))
         self.histogram = RandHistogramShift(num_control_points=(5, 9), prob=spec.p_histogram)
         self.bias = RandBiasField(degree=2, coeff_range=(-0.25, 0.25), prob=spec.p_bias)
         self.noise = RandGaussianNoise(prob=spec.p_noise, std=0.04)
@@ -109,14 +115,32 @@ class Augment(Randomizable):
         if train:
             image = self._intensity(image, inside)
             image, inside = self._shortcuts(image, inside, lung)
+            if self.preprocess.reach is not None and self.R.random() < self.spec.p_field:
+                inside = inside & chest_field(lung, float(self.R.uniform(0.0, 2 * self.preprocess.reach)))
             if self.spec.p_flip and self.R.random() < self.spec.p_flip:
                 image, lung, further = image[:, ::-1], lung[:, ::-1], further[:, ::-1]
                 inside = inside[:, ::-1]
+        elif self.preprocess.reach is not None:
+            inside = inside & chest_field(lung, self.preprocess.reach)
         out = standardise(np.ascontiguousarray(image), np.ascontiguousarray(inside), self.preprocess)
         return out, np.ascontiguousarray(inside), np.ascontiguousarray(lung), np.ascontiguousarray(further)
 
     def _intensity(self, image: Image, inside: Mask) -> Image:
-        tensor: Any = torch.from_numpy(image)[None]
+        if self.R.random() < self.spec.p_local:  # processing with local contrast, as some vendors apply
+            byte = (np.clip(image, 0, 1) * 255).astype(np.uint8)
+            tiles = int(self.R.randint(2, 9))
+            clahe = cv2.createCLAHE(float(self.R.uniform(1.0, 3.0)), (tiles, tiles))
+            share = float(self.R.uniform(0.2, 1.0))
+            image = (1 - share) * image + share * clahe.apply(byte).astype(np.float32) / 255
+        if self.R.random() < self.spec.p_coarse:  # fewer pixels at the source, lossy compression
+            side = int(self.size * self.R.uniform(0.4, 0.9))
+            byte = cv2.resize(
+                (np.clip(image, 0, 1) * 255).astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA
+            )
+            _, coded = cv2.imencode(".jpg", byte, [cv2.IMWRITE_JPEG_QUALITY, int(self.R.randint(30, 95))])
+            byte = cv2.resize(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), (self.size, self.size))
+            image = byte.astype(np.float32) / 255
+        tensor: Any = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None]
         tensor = self.contrast(tensor)
         tensor = self.bias(self.histogram(tensor))
         image = np.asarray(self.noise(tensor), dtype=np.float32)[0]

@@ -20,7 +20,7 @@ from xai_engine.classifier.network import EfficientNetLite0, build
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.errors import RadiolucentError
 from xai_engine.runtime.run import Run
-from xai_engine.train import checkpoint, crops, lungs, metrics
+from xai_engine.train import checkpoint, crops, lungs, metrics, style
 from xai_engine.train.augment import Augment, AugmentSpec
 from xai_engine.train.manifest import Sample, load
 
@@ -131,6 +131,7 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> Trained:
     epochs = sum(s.epochs for s in stages)
     optimiser = torch.optim.AdamW(_groups(network, float(config["weight_decay"])), lr=config["lr"])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _Schedule(count * epochs))
+    styled = [network.get_submodule(name) for name in config.get("style_layers", ())]
     start = checkpoint.resume(out, network, optimiser, schedule)
     if state := checkpoint.peek(out):
         average.load_state_dict(state["average"])
@@ -140,12 +141,15 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> Trained:
         augment = Augment(augment_spec, size, replace(preprocessing, size=size), prepared.zoom)
         rng = np.random.default_rng([config["seed"], epoch])
         order = which[rng.choice(len(which), count * batch_size, p=probability)]
-        views = crops.Views(prepared, order, augment, config["seed"], epoch, train=True)
+        views = crops.Views(
+            prepared, order, augment, config["seed"], epoch, train=True, **config.get("synthetic", {})
+        )
         loader = DataLoader(views, batch_size, num_workers=int(config.get("workers", 2)), drop_last=True)
         network.train()
         total = 0.0
         for step, batch in enumerate(loader):
-            loss, _ = loss_of(network, batch, float(config["dense_weight"]), bool(config["bf16"]))
+            with style.mixing(styled, float(config.get("style_mixing", 0.0))):
+                loss, _ = loss_of(network, batch, float(config["dense_weight"]), bool(config["bf16"]))
             if not math.isfinite(float(loss.detach())):
                 names = ", ".join(samples[int(i)].path.name for i in batch["index"][:4])
                 raise TrainingFailed(

@@ -17,6 +17,7 @@ from xai_engine.classifier.lungs import LungFinder
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.radiograph.geometry import GridTransform
 from xai_engine.runtime.run import Run
+from xai_engine.train import synthetic
 from xai_engine.train.augment import Augment
 from xai_engine.train.images import digest, map_images, read_grey
 from xai_engine.train.manifest import Sample
@@ -92,13 +93,26 @@ def _boxes(sample: Sample, transform: GridTransform, shape: tuple[int, int]) -> 
 
 
 class Views(Dataset[dict[str, torch.Tensor]]):
-    """Augmented (train) or plain views. Item k of epoch e depends on (seed, e, k) alone."""
+    """Augmented (train) or plain views. Item k of epoch e depends on (seed, e, k) alone.
+
+    p_synthetic: share of the normal training images that get painted opacities, and so become positive; p_neutral:
+    share of all training images that lose their lungs, and so become undecidable (see `synthetic`).
+    """
 
     def __init__(
-        self, crops: Crops, order: npt.NDArray[np.intp], augment: Augment, seed: int, epoch: int, train: bool
+        self,
+        crops: Crops,
+        order: npt.NDArray[np.intp],
+        augment: Augment,
+        seed: int,
+        epoch: int,
+        train: bool,
+        p_synthetic: float = 0.0,
+        p_neutral: float = 0.0,
     ) -> None:
         self.crops, self.order, self.augment = crops, order, augment
         self.seed, self.epoch, self.train = seed, epoch, train
+        self.p_synthetic, self.p_neutral = p_synthetic, p_neutral
 
     def __len__(self) -> int:
         return len(self.order)
@@ -107,8 +121,19 @@ class Views(Dataset[dict[str, torch.Tensor]]):
         index = int(self.order[position])
         sample = self.crops.samples[index]
         planes = self.crops.pixels[index].astype(np.float32) / 255
-        state = np.random.SeedSequence([self.seed, self.epoch, position]).generate_state(1)[0]
-        self.augment.set_random_state(int(state))
+        sequence = np.random.SeedSequence([self.seed, self.epoch, position])
+        self.augment.set_random_state(int(sequence.generate_state(1)[0]))
+        label, weight, has_boxes = sample.label, sample.weight, bool(sample.boxes)
+        if self.train and self.crops.found[index]:
+            rng = np.random.default_rng(sequence.spawn(1)[0])
+            chance = float(rng.random())
+            if chance < self.p_neutral:
+                planes[GREY] = synthetic.without_lungs(planes[GREY], planes[LUNGS], rng)
+                planes[BOXES], label, has_boxes = 0.0, synthetic.NEUTRAL, False
+            elif sample.label < 0.1 and chance < self.p_neutral + self.p_synthetic * (1 - self.p_neutral):
+                painted, mask = synthetic.add_opacities(planes[GREY], planes[LUNGS], rng)
+                if mask.any():
+                    planes[GREY], planes[BOXES], label, has_boxes = painted, mask, 1.0, True
         # lung probability and boxes travel through the same geometry
         image, _, lungs, boxes = self.augment(
             planes[GREY], planes[VALID] > 0.5, planes[LUNGS], train=self.train, extra=planes[BOXES]
@@ -117,8 +142,8 @@ class Views(Dataset[dict[str, torch.Tensor]]):
             "image": torch.from_numpy(image)[None],
             "lungs": torch.from_numpy(lungs),
             "boxes": torch.from_numpy(boxes),
-            "has_boxes": torch.tensor(bool(sample.boxes)),
-            "label": torch.tensor(sample.label, dtype=torch.float32),
-            "weight": torch.tensor(sample.weight, dtype=torch.float32),
+            "has_boxes": torch.tensor(has_boxes),
+            "label": torch.tensor(label, dtype=torch.float32),
+            "weight": torch.tensor(weight, dtype=torch.float32),
             "index": torch.tensor(index),
         }
