@@ -13,6 +13,8 @@ from xai_engine.radiograph.types import Radiograph, Voi
 if TYPE_CHECKING:
     from xai_engine.classifier.types import ModelInfo, Prediction
     from xai_engine.explain.types import Explanation
+    from xai_engine.explain.what_if import WhatIf
+    from xai_engine.radiograph.mirror import Mirror
     from xai_engine.radiograph.regions import Region, RegionStatistics
 
 
@@ -30,6 +32,8 @@ class CaseReview:
     seed: of the run. options: long options of `radiolucent analyze` that the case itself does not tell, such
         as {"model": "/path/of/bundle", "roi": "regions.json"}; part of the command that repeats the analysis.
     reliability: findings on how far a map can be trusted, by its name in `names()`; JSON-ready.
+    mirrors, what_if: of regions, by region id like `statistics`; a region without stands in neither.
+    institution: whose report this is; empty prints nothing.
     """
 
     radiograph: Radiograph
@@ -48,6 +52,9 @@ class CaseReview:
     seed: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
     reliability: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    mirrors: Mapping[str, Mirror] = field(default_factory=dict)
+    what_if: Mapping[str, WhatIf] = field(default_factory=dict)
+    institution: str = ""
 
     def names(self) -> tuple[str, ...]:
         """One name per map, fit for a file: the method's; "lime-2", … when a method occurs again."""

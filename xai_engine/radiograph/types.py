@@ -99,6 +99,8 @@ class Radiograph:
     voi: every VOI LUT and window the file offers, in the file's order, VOI LUTs first.
     unit: modality unit as shown to users ("HU", "OD", …; "" = unspecified pixel value).
     orientation: letters at the right and bottom edges (Patient Orientation), e.g. ("L", "F"); empty where unknown.
+    corrections: what `radiograph.correct` did to the file's image, in order; empty for the image as it is in the file.
+    sha256: names these very pixels: the file's digest, or one of its own where the image was corrected.
     """
 
     path: Path
@@ -119,6 +121,13 @@ class Radiograph:
     study: StudyInfo
     tags: tuple[Tag, ...]
     notices: tuple[str, ...]
+    corrections: tuple[str, ...] = ()
+    source_sha256: str = ""
+
+    @property
+    def file_sha256(self) -> str:
+        """SHA-256 of the file, whatever was corrected."""
+        return self.source_sha256 or self.sha256
 
     @property
     def rows(self) -> int:
