@@ -21,7 +21,9 @@ from xai_engine.classifier.lungs import LungFields, LungFinder
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.classifier.types import ModelInfo, ModelInput, Prediction
 from xai_engine.errors import UsageError
+from xai_engine.radiograph import mirror
 from xai_engine.radiograph.geometry import GridTransform
+from xai_engine.radiograph.mirror import Midline
 from xai_engine.radiograph.types import Radiograph
 from xai_engine.runtime import device as devices
 from xai_engine.runtime.device import DevicePolicy
@@ -158,8 +160,12 @@ class Classifier:
         lungs: LungFields | None,
         transform: GridTransform,
         gamma: float = 1.0,
+        like: npt.NDArray[np.float32] | None = None,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Network input (channels, size, size) and validity; `grey` may be a reduced copy of the source image."""
+        """Network input (channels, size, size) and validity; `grey` may be a reduced copy of the source image.
+
+        like: the image whose grey scale is used, of the same shape; `grey` itself when None.
+        """
         row_factor = transform.source_shape[0] / grey.shape[0]
         column_factor = transform.source_shape[1] / grey.shape[1]
         here = replace(
@@ -176,8 +182,28 @@ class Classifier:
         reach = self.preprocessing.reach
         if reach is not None and lungs is not None and lungs.box is not None:
             inside &= preprocess.chest_field(lungs.in_grid(transform), reach)
-        plane = preprocess.standardise(image, inside, self.preprocessing)
+        scale = None if like is None else preprocess.sample(like, valid, here)[0]
+        plane = preprocess.standardise(image, inside, self.preprocessing, scale)
         return np.repeat(plane[None], self.info.input_shape[0], axis=0), inside
+
+    def changed(self, prepared: Prepared, grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Network input (channels, size, size) of a changed copy of `prepared.grey`.
+
+        Lungs, crop, chest field and grey scale stay those of the original, so every pixel that was not changed looks to
+        the network exactly as before.
+        """
+        frame = prepared.input.transform
+        return self._view(grey, prepared.valid, prepared.lungs, frame, like=prepared.grey)[0]
+
+    def midline(self, radiograph: Radiograph) -> Midline:
+        """Where the chest is mirrored: midway between the lungs, else in the middle of the image."""
+        shape, aspect = (radiograph.rows, radiograph.columns), preprocess.pixel_aspect(radiograph)
+        lungs = self.lungs(radiograph)
+        if lungs is None:
+            return mirror.of_image(
+                shape, aspect, "This model finds no lungs: mirrored at the middle of the image."
+            )
+        return mirror.of_lungs(lungs.mask, lungs.transform, aspect)
 
     def tensor(self, model_input: ModelInput) -> torch.Tensor:
         """(1, channels, rows, columns) float32 on the device, a copy."""

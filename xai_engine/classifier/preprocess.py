@@ -61,12 +61,22 @@ def upright_grey(radiograph: Radiograph) -> tuple[FloatImage, BoolImage]:
 
 def stretch(values: FloatImage, valid: BoolImage, low: float, high: float) -> FloatImage:
     """Percentiles `low` and `high` of the valid values become 0 and 1, clipped. A constant image becomes 0."""
+    return between(values, *limits(values, valid, low, high))
+
+
+def limits(values: FloatImage, valid: BoolImage, low: float, high: float) -> tuple[float, float]:
+    """Percentiles `low` and `high` of the valid values; (0, 0) where there are none."""
     inside = values[valid]
     if inside.size == 0:
-        return np.zeros_like(values)
+        return 0.0, 0.0
     if inside.size > 1_000_000:  # percentiles of a sample are as good and much cheaper
         inside = inside[:: inside.size // 500_000]
     a, b = np.percentile(inside, (low, high))
+    return float(a), float(b)
+
+
+def between(values: FloatImage, a: float, b: float) -> FloatImage:
+    """a and b become 0 and 1, clipped; everything 0 where a is not below b."""
     if not b > a:
         return np.zeros_like(values)
     return np.clip((values - np.float32(a)) / np.float32(b - a), 0.0, 1.0, dtype=np.float32)
@@ -144,10 +154,17 @@ def square_around(
     )
 
 
-def standardise(grey: FloatImage, valid: BoolImage, spec: PreprocessSpec) -> FloatImage:
-    """Percentile stretch, then mean 0 and deviation 1 over the valid pixels, limited to ± clip; 0 elsewhere."""
-    out = stretch(grey, valid, spec.low, spec.high)
-    inside = out[valid]
+def standardise(
+    grey: FloatImage, valid: BoolImage, spec: PreprocessSpec, like: FloatImage | None = None
+) -> FloatImage:
+    """Percentile stretch, then mean 0 and deviation 1 over the valid pixels, limited to ± clip; 0 elsewhere.
+
+    like: an image on the same grid whose percentiles, mean and deviation are used in place of the image's own, so that
+    a change in one place leaves all others as they were.
+    """
+    ends = limits(grey if like is None else like, valid, spec.low, spec.high)
+    out = between(grey, *ends)
+    inside = (out if like is None else between(like, *ends))[valid]
     if inside.size:
         deviation = float(inside.std())
         out = np.clip((out - inside.mean()) / max(deviation, 1e-3), -spec.clip, spec.clip).astype(np.float32)
