@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ.setdefault("RADIOLUCENT_CACHE", "")  # nothing is left in the user's cache folder
 
 # a machine that is busy must not fail a test: no example has a time limit
 hypothesis.settings.register_profile("radiolucent", deadline=None)

@@ -18,6 +18,7 @@ from xai_engine.assess import card, perturbation, random_maps, randomise, rerun
 from xai_engine.assess.options import CardOptions, preset
 from xai_engine.assess.pool import Pool
 from xai_engine.assess.types import ReliabilityCard
+from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import UsageError
 from xai_engine.explain import registry
 from xai_engine.explain.adapter import ModuleClassifier, input_of
@@ -141,11 +142,18 @@ def test_map_that_ignores_the_weights_is_flagged() -> None:
     (e,) = explained(sound, patient(0), "grad-cam")
 
     class Edges:
-        @staticmethod
-        def explain(classifier: object, model_input: object, target: str, run: Run) -> Explanation:
-            return edges
+        name = "edges"
 
-    edges = replace(e, values=np.abs(np.gradient(patient(0).image)[0]).astype(np.float32))
+        @staticmethod
+        def values() -> dict[str, object]:
+            return {}
+
+        @staticmethod
+        def explain(classifier: object, model_input: ModelInput, target: str, run: Run) -> Explanation:
+            found = np.abs(np.gradient(model_input.array[0])[0]).astype(np.float32)
+            return replace(e, values=found, partial=False)
+
+    edges = Edges.explain(sound, patient(0).input, "pneumonia", Run())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rerun, "recipe", lambda *_: rerun.Recipe(Edges(), ""))  # type: ignore[arg-type]
         (found,) = cards(sound, patient(0), [edges])
@@ -207,8 +215,13 @@ def test_stochastic_method_is_told_from_a_fixed_one() -> None:
     assert ig.finding("seed_stability").value == 1.0
     assert "no chance" in ig.finding("seed_stability").sentence
     assert 0 < lime.finding("seed_stability").value < 1
-    assert lime.finding("agreement").grade == "info"  # one other map is no jury
-    assert ig.finding("agreement").value == lime.finding("agreement").value
+    # two maps were asked for; the jury is filled up to three others
+    assert "the 3 other maps" in lime.finding("agreement").sentence
+    (alone,) = cards(sound, patient(0), explained(sound, patient(0), "ig"), replace(QUICK, companions=0))
+    assert alone.finding("agreement") is None
+    pair = cards(sound, patient(0), explained(sound, patient(0), "ig", "lime"), replace(QUICK, companions=0))
+    assert pair[0].finding("agreement").grade == "info"  # one other map is no jury
+    assert pair[0].finding("agreement").value == pair[1].finding("agreement").value
 
 
 def test_recipe_keeps_within_its_cost() -> None:

@@ -26,8 +26,12 @@ class Areas:
     text: Mask
 
 
-def find(image: Map, valid: Mask, lungs_probability: Map | None) -> Areas:
-    """Areas of one network input. image: (channels, rows, columns) or (rows, columns), bright = dense."""
+def find(image: Map, valid: Mask, lungs_probability: Map | None, inside: Mask | None = None) -> Areas:
+    """Areas of one network input. image: (channels, rows, columns) or (rows, columns), bright = dense.
+
+    inside: where the grid lies on the image. A model that is shown the chest field only (`valid` is no rectangle) has a
+    border of the image only where the field reaches it.
+    """
     lungs = None
     if lungs_probability is not None:
         lungs = (np.asarray(lungs_probability) > LUNG) & valid
@@ -35,7 +39,13 @@ def find(image: Map, valid: Mask, lungs_probability: Map | None) -> Areas:
             lungs = None
     grey = np.asarray(image, np.float32)
     grey = grey.mean(0) if grey.ndim == 3 else grey
-    return Areas(valid, lungs, border_band(valid), text(grey, valid, lungs))
+    frame = valid if inside is None or _fills_its_box(valid) else inside
+    return Areas(valid, lungs, border_band(frame) & valid, text(grey, valid, lungs))
+
+
+def _fills_its_box(valid: Mask) -> bool:
+    rows, columns = valid.any(1), valid.any(0)
+    return bool(valid.sum() >= 0.9 * np.ptp(np.flatnonzero(rows)) * np.ptp(np.flatnonzero(columns)))
 
 
 def share(values: Map, where: Mask) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ import numpy.typing as npt
 
 from xai_engine.assess import (
     areas,
+    cascade,
+    companions,
     findings,
     perturbation,
     random_maps,
@@ -105,7 +108,7 @@ class _Assessment:
         self.classifier, self.input, self.options, self.run = classifier, model_input, options, run
         self.target = explanations[0].target
         self.valid = model_input.valid
-        self.areas = areas.find(model_input.array, model_input.valid, lungs)
+        self.areas = areas.find(model_input.array, model_input.valid, lungs, model_input.transform.inside())
         self.drafts = [_Draft(e) for e in explanations]
         self.precision = "fp32"
         self.partial = False
@@ -114,15 +117,13 @@ class _Assessment:
     def cards(self) -> tuple[ReliabilityCard, ...]:
         began = time.perf_counter()
         for draft in self.drafts:
-            e = draft.explanation
-            others = [d.explanation for d in self.drafts if d is not draft]
-            draft.findings += findings.of_map(e, self.areas)
-            if not draft.empty:
-                draft.findings += findings.of_agreement(e, others, self.valid)
+            draft.findings += findings.of_map(draft.explanation, self.areas)
         if self.areas.lungs is None:
             self._note("Where the lungs are is not known: the share inside the lungs was not measured.")
         pool_share, again_share = self._weights()
-        self._shared(self.run.part(0.0, pool_share))
+        self._agreement(self.run.part(0.0, 0.1 * pool_share))
+        if not self._stopped():
+            self._shared(self.run.part(0.1 * pool_share, pool_share))
         shared = (time.perf_counter() - began) / len(self.drafts)
         step = again_share / len(self.drafts)
         for index, draft in enumerate(self.drafts):
@@ -161,6 +162,20 @@ class _Assessment:
     def _stopped(self) -> bool:
         self.partial = self.partial or self.run.cancelled
         return self.partial
+
+    def _agreement(self, run: Run) -> None:
+        own = [d.explanation for d in self.drafts]
+        names = [e.method for e in own]
+        others, cost = companions.find(
+            self.classifier, self.input, self.target, names, self.options.companions, run
+        )
+        self.forwards += cost
+        if self._stopped():
+            return
+        for draft in self.drafts:
+            jury = [e for e in (*own, *others) if e is not draft.explanation]
+            if not draft.empty:
+                draft.findings += findings.of_agreement(draft.explanation, jury, self.valid)
 
     # ---- shared forward passes ---------------------------------------------------------------------------------
 
@@ -247,17 +262,16 @@ class _Assessment:
         return out
 
     def _copy(self, share: float, stream: int) -> Explainable | None:
-        """A randomised copy; None when stopped."""
-
-        def tick() -> None:
-            if self.run.cancelled:
-                raise Interrupted
-
+        """A randomised copy, the same for every image of the model; None when stopped."""
         try:
-            return randomise.randomised(self.classifier, share, self.run.seed, stream, tick)
+            return randomise.randomised(self.classifier, share, cascade.SEED, stream, self._tick)
         except Interrupted:
             self.partial = True
             return None
+
+    def _tick(self) -> None:
+        if self.run.cancelled:
+            raise Interrupted
 
     # ---- repeated explanations ---------------------------------------------------------------------------------
 
@@ -336,27 +350,32 @@ class _Assessment:
     ) -> None:
         if not self.options.stages or not randomise.can_randomise(self.classifier.network):
             return
-        e, count = draft.explanation, len(randomise.layers(self.classifier.network))
+        e = draft.explanation
+        if self.options.cascade == "model":
+            known = cascade.measured(
+                self.classifier, self.target, recipe.method, self.options.stages, part(), self._tick
+            )
+            if known is not None:
+                draft.forwards += known.forwards
+                alike = [v for v in known.alike if not math.isnan(v)]
+                draft.findings += findings.of_randomisation(
+                    known.shares, known.ranks, alike, recipe.reduced, "two synthetic chests"
+                )
+            return
         shares, ranks, alike = [], [], []
-        for share in np.unique(np.round(np.linspace(1, count, self.options.stages)) / count)[::-1]:
-            other = self._copy(float(share), 0)
+        for share in cascade.steps_of(self.classifier.network, self.options.stages):
+            other = self._copy(share, 0)
             again = None if other is None else bench.map(recipe.method, part(), e.seed, classifier=other)
             if again is None:
                 if self._stopped():
                     return
                 continue  # this copy gives no finite map
-            ranks.append(
-                max(
-                    similarity.spearman(e.values, again, self.valid),
-                    similarity.spearman(np.abs(e.values), np.abs(again), self.valid),
-                )
-            )
-            alike.append(similarity.ssim(e.values, again, self.valid))
-            shares.append(float(share))
-        if shares and shares[0] == 1.0:
-            draft.findings += findings.of_randomisation(
-                shares[::-1], ranks[::-1], [s for s in alike[::-1] if s is not None], recipe.reduced
-            )
+            rank, likeness = cascade.compare(e.values, again, self.valid)
+            ranks.append(rank)
+            alike += [] if math.isnan(likeness) else [likeness]
+            shares.append(share)
+        if shares and shares[-1] == 1.0:
+            draft.findings += findings.of_randomisation(shares, ranks, alike, recipe.reduced, "this image")
 
     # ---- result ------------------------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ def _places(values: Map, found: Areas) -> list[Finding]:
 
 def of_agreement(e: Explanation, others: Sequence[Explanation], valid: Mask) -> list[Finding]:
     """Median rank correlation with the other maps over coarse blocks (maps differ in fineness by nature), and overlap of
-    the highest tenth. One other map: no grade."""
+    the highest tenth. Fewer than three other maps: no grade."""
     if not others:
         return []
     coarse = Blocks(valid, AGREEMENT)
@@ -135,7 +135,7 @@ def of_agreement(e: Explanation, others: Sequence[Explanation], valid: Mask) -> 
     rank, top = float(np.median(ranks)), float(np.median(tops))
     who = f"the {len(others)} other maps" if len(others) > 1 else "the other map"
     how = "agrees well" if rank >= 0.7 else "agrees in part" if rank >= 0.4 else "hardly agrees"
-    few: Grade | None = "info" if len(others) < 2 else None
+    few: Grade | None = "info" if len(others) < 3 else None
     return [
         finding(
             "agreement",
@@ -362,15 +362,18 @@ def _details(name: str, when: str, found: Sequence[Likeness]) -> list[Finding]:
 
 
 def of_randomisation(
-    shares: Sequence[float], ranks: Sequence[float], alike: Sequence[float], reduced: str
+    shares: Sequence[float], ranks: Sequence[float], alike: Sequence[float], reduced: str, where: str
 ) -> list[Finding]:
-    """shares: of the layers randomised, the last one largest; ranks: similarity to the original map at each."""
+    """shares: of the layers randomised, the last one largest; ranks: similarity to the original map at each.
+
+    where: on which images it was measured.
+    """
     last = float(ranks[-1])
     how = percent(shares[-1])
     word = "changes" if last <= 0.5 else "changes only in part" if last <= 0.8 else "hardly changes"
-    text = f"The map {word} when {how} of the network's layers get random weights (rank correlation {last:.2f}{_with(reduced)})."
+    text = f"The method's map {word} when {how} of the network's layers get random weights (rank correlation {last:.2f} on {where}{_with(reduced)})."
     if last > 0.8:
-        text = f"The map shows the image more than the model: it {word} when the network's weights are random (rank correlation {last:.2f})."
+        text = f"The method shows the image more than the model: its map {word} when the network's weights are random (rank correlation {last:.2f} on {where})."
     steps = ", ".join(f"{percent(s)}: {r:.2f}" for s, r in zip(shares, ranks, strict=True))
     out = [finding("randomisation", last, text, lower=min(ranks), upper=max(ranks))]
     out.append(

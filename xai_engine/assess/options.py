@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from xai_engine.errors import UsageError
 
@@ -13,28 +14,33 @@ class CardOptions:
 
     random_maps: maps of the same smoothness that a map is compared with. curve_steps: steps of deletion and of insertion.
     masks: random sets of hidden blocks for infidelity and for the reaction of the score. road: share of the image imputed.
-    seeds, noises, shifts: repeated explanations per map. stages: of the cascade of the model randomisation.
-    copies: randomised models for the reaction. rerun_forwards: a repeated explanation may cost as many forward passes
+    companions: cheap maps of other methods made to judge agreement, at most. seeds, noises, shifts: repeated explanations
+    per map. stages: of the cascade of the model randomisation; cascade: "model", measured once per model and method on
+    synthetic chests and remembered, or "image", measured on this image. copies: randomised models for the reaction.
+    rerun_forwards: a repeated explanation may cost as many forward passes
     (a backward counts as two); methods that sample use fewer samples to stay below it.
     """
 
     preset: str = "standard"
     random_maps: int = 20
-    curve_steps: int = 8
+    curve_steps: int = 5
     masks: int = 96
     road: tuple[float, ...] = (0.05, 0.15, 0.3)
+    companions: int = 3
     seeds: int = 1
     noises: int = 2
     shifts: int = 1
     stages: int = 3
+    cascade: Literal["model", "image"] = "model"
     copies: int = 3
-    rerun_forwards: int = 200
+    rerun_forwards: int = 100
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ("random_maps", 20, 1000),
             ("curve_steps", 4, 200),
             ("masks", 24, 20000),
+            ("companions", 0, 3),
             ("seeds", 0, 100),
             ("noises", 0, 100),
             ("shifts", 0, 4),
@@ -45,13 +51,15 @@ class CardOptions:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UsageError(f"card options: {name} = {value!r}: must be between {low} and {high}")
+        if self.cascade not in ("model", "image"):
+            raise UsageError(f"card options: cascade = {self.cascade!r}: must be model or image")
         if any(not 0.0 < share < 1.0 for share in self.road):
             raise UsageError(f"card options: road = {self.road!r}: shares must lie between 0 and 1")
 
 
 PRESETS: dict[str, CardOptions] = {
     "quick": CardOptions(
-        "quick", curve_steps=5, masks=48, road=(), seeds=0, noises=0, shifts=0, stages=0, copies=0
+        "quick", curve_steps=4, masks=48, road=(0.15,), seeds=0, noises=0, shifts=0, stages=0, copies=0
     ),
     "standard": CardOptions(),
     "audit": CardOptions(
@@ -64,6 +72,7 @@ PRESETS: dict[str, CardOptions] = {
         noises=8,
         shifts=4,
         stages=6,
+        cascade="image",
         copies=10,
         rerun_forwards=4000,
     ),
