@@ -94,6 +94,15 @@ class GateSpec:
     inverted: float = 0.8
 
 
+def remedy(impression: Impression) -> tuple[str, ...]:
+    """Corrections (`radiograph.correct`) that would put the image right as far as the network sees; () for none.
+
+    Only a hint: whether it helps shows when the corrected image is judged.
+    """
+    invert = ("invert",) if impression.inverted > 0.5 else ()
+    return invert + ((f"rotate-{90 * impression.turns}",) if impression.turns else ())
+
+
 def judge(
     grey: npt.NDArray[np.float32],
     valid: npt.NDArray[np.bool_],

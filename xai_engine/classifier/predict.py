@@ -21,7 +21,7 @@ from xai_engine.classifier.lungs import LungFields, LungFinder
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.classifier.types import ModelInfo, ModelInput, Prediction
 from xai_engine.errors import UsageError
-from xai_engine.radiograph import mirror
+from xai_engine.radiograph import correct, mirror
 from xai_engine.radiograph.geometry import GridTransform
 from xai_engine.radiograph.mirror import Midline
 from xai_engine.radiograph.types import Radiograph
@@ -40,12 +40,14 @@ PERTURBATIONS = (
     (1.0, 0.0, 0.0, 0.87),
     (1.0, 0.0, 0.0, 1.15),
 )
+_Grey = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], float]
 CACHE = 16  # prepared images kept per process
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """One radiograph made ready: upright grey, lungs, network input and the gate's sentence ("" = readable)."""
+    """One radiograph made ready: upright grey, lungs, network input, the gate's sentence ("" = readable) and what the
+    gate's network saw."""
 
     grey: npt.NDArray[np.float32]
     valid: npt.NDArray[np.bool_]
@@ -53,6 +55,7 @@ class Prepared:
     lungs: LungFields | None
     input: ModelInput
     refusal: str
+    look: Impression | None = None
 
 
 class Classifier:
@@ -149,9 +152,8 @@ class Classifier:
         array, inside = self._view(grey_small, valid_small, lungs, transform)
         array.setflags(write=False)
         inside.setflags(write=False)
-        return Prepared(
-            grey_small, valid_small, aspect, lungs, ModelInput(array, inside, transform, sha), refusal
-        )
+        shown = ModelInput(array, inside, transform, sha)
+        return Prepared(grey_small, valid_small, aspect, lungs, shown, refusal, look)
 
     def _view(
         self,
@@ -301,6 +303,27 @@ class Classifier:
             views.append(self._view(prepared.grey, prepared.valid, lungs, moved, gamma)[0])
         return np.stack(views)
 
+    def _offer(self, prepared: Prepared) -> tuple[str, ...]:
+        """Corrections after which the gate would let a refused image pass; () where none helps.
+
+        The network of the gate says which; then the corrected image is judged like any other, and what it still says
+        is tried on top, once.
+        """
+        if self.gate_network is None or self.finder is None or not prepared.refusal:
+            return ()
+        image = (prepared.grey, prepared.valid, prepared.aspect)
+        look = prepared.look
+        done: tuple[str, ...] = ()
+        for _ in range(2):
+            hint = gate.remedy(look) if look is not None else ()
+            if not hint:
+                return ()
+            image, done = _corrected(image, hint), correct.composed((*done, *hint))
+            (look,), (lungs,) = self.gate_network.look([image]), self.finder.find([image])
+            if not gate.judge(image[0], image[1], lungs, self.gate, look):
+                return done
+        return ()
+
     def _verdict(self, prepared: Prepared, logits: npt.NDArray[np.float32], seconds: float) -> Prediction:
         probabilities = self.calibration(logits)
         point = self.info.operating_points[0]
@@ -318,7 +341,20 @@ class Classifier:
             device=self.device,
             precision="fp32",
             seconds=seconds,
+            offer=self._offer(prepared),
         )
+
+
+def _corrected(image: _Grey, corrections: Sequence[str]) -> _Grey:
+    """`radiograph.correct.apply` for an upright grey image with its validity and pixel aspect."""
+    grey, valid, aspect = image
+    for each in corrections:
+        quarter = correct.turns(each)
+        if each == "invert":
+            grey = np.where(valid, 1.0 - grey, 0.0).astype(np.float32)
+        grey, valid = np.rot90(grey, -quarter), np.rot90(valid, -quarter)
+        aspect = 1.0 / aspect if quarter % 2 else aspect
+    return np.ascontiguousarray(grey), np.ascontiguousarray(valid), aspect
 
 
 def describe(info: ModelInfo) -> dict[str, Any]:

@@ -68,7 +68,8 @@ class Prediction:
     logit: the network's raw output for pneumonia; probability: calibrated, of pneumonia, in [0, 1];
     threshold: of the operating point in use (on the probability); label: a class name;
     uncertainty: standard deviation of the probability over small harmless changes of the image;
-    readable False comes with `refusal`, a sentence, and then the other numbers must not be used.
+    readable False comes with `refusal`, a sentence, and then the other numbers must not be used;
+    offer: corrections (`radiograph.correct`) after which the image would be accepted, () where there are none.
     """
 
     label: str
@@ -83,3 +84,4 @@ class Prediction:
     device: str
     precision: str
     seconds: float
+    offer: tuple[str, ...] = ()

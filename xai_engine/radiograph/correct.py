@@ -41,6 +41,13 @@ def turns(correction: str) -> int:
     return int(correction.removeprefix("rotate-")) // 90 if correction.startswith("rotate-") else 0
 
 
+def composed(corrections: Sequence[str]) -> tuple[str, ...]:
+    """The shortest list that does the same: at most one inversion and one rotation, in this order."""
+    quarter = sum(turns(each) for each in corrections) % 4
+    inverted = sum(each == "invert" for each in corrections) % 2
+    return ("invert",) * inverted + ((f"rotate-{90 * quarter}",) if quarter else ())
+
+
 def apply(radiograph: Radiograph, corrections: Sequence[str]) -> Radiograph:
     """The image with `corrections` done one after another, on top of those it has. The file is not touched.
 
