@@ -1,9 +1,9 @@
-"""State of a run on disk: written to a temporary file and renamed, so that a kill leaves the last good one."""
+"""State of a run on disk: whole or not at all, so that a kill or a full disk leaves the last good one."""
 
 from __future__ import annotations
 
 import csv
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,38 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from xai_engine.errors import OutputError
+from xai_engine.runtime import atomic
+
 NAME = "checkpoint.pt"
+LOG = "log.csv"
 
 
 def save(folder: Path, epoch: int, network: nn.Module, optimiser: Any, schedule: Any, **extra: Any) -> None:
-    """Everything that the next epoch depends on, random state included."""
-    state = {
-        "epoch": epoch,
-        "network": network.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "schedule": schedule.state_dict(),
-        "torch_rng": torch.get_rng_state(),
-        **extra,
-    }
-    temporary = folder / (NAME + ".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, folder / NAME)
+    """Everything that the next epoch depends on, random state included. Raises OutputError; the last one stays."""
+    write(
+        folder,
+        {
+            "epoch": epoch,
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+            **extra,
+        },
+    )
+
+
+def write(folder: Path, state: dict[str, Any]) -> None:
+    """Replace the checkpoint. Raises OutputError, saying that the last one is kept."""
+    buffer = io.BytesIO()  # torch's own writer reports a full disk as a RuntimeError without a reason
+    torch.save(state, buffer)
+    try:
+        with atomic.file(folder / NAME) as path:
+            path.write_bytes(buffer.getbuffer())
+    except OutputError as error:
+        kept = "; the last checkpoint is kept, the same command goes on from it"
+        raise OutputError(f"{error}{kept if (folder / NAME).exists() else ''}") from error
 
 
 def resume(folder: Path, network: nn.Module, optimiser: Any, schedule: Any) -> int:
@@ -48,27 +64,29 @@ def peek(folder: Path) -> dict[str, Any] | None:
 
 
 def log(folder: Path, row: dict[str, float]) -> None:
-    """One line of the learning curve (CSV). A repeated epoch replaces its line."""
-    path = folder / "log.csv"
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        with path.open(newline="") as stream:
-            rows = [r for r in csv.DictReader(stream) if int(r["epoch"]) < row["epoch"]]
+    """One line of the learning curve (CSV). A repeated epoch replaces its line. Raises OutputError."""
+    rows: list[dict[str, Any]] = [r for r in read_log(folder) if int(r["epoch"]) < row["epoch"]]
     rows.append({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()})
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(row))
+    with atomic.file(folder / LOG) as path, path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(row), restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
+
+
+def read_log(folder: Path) -> list[dict[str, str]]:
+    """The lines of the learning curve so far, oldest first; none without a log."""
+    path = folder / LOG
+    if not path.exists():
+        return []
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def export(path: Path, network: nn.Module) -> None:
-    """Weights as safetensors (fp32, contiguous)."""
+    """Weights as safetensors (fp32, contiguous). Raises OutputError."""
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    temporary = path.with_suffix(".tmp")
-    save_file(state, temporary)
-    os.replace(temporary, path)
+    with atomic.file(path) as temporary:
+        save_file(state, temporary)
 
 
 def load_weights(path: Path, network: nn.Module) -> None:

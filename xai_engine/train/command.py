@@ -5,30 +5,52 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
-import time
+import threading
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from xai_engine.errors import UsageError
-from xai_engine.runtime.run import Progress, Run
+from xai_engine.errors import RadiolucentError, UsageError
+from xai_engine.paths import models_dir
+from xai_engine.runtime.run import Run
+from xai_engine.train import settings
 from xai_engine.train.manifest import Sample, load
+from xai_engine.train.progress import Ticker
+
+if TYPE_CHECKING:
+    from xai_engine.runtime.device import DevicePolicy
+    from xai_engine.train.distributed import Group
 
 CONFIGS = Path(__file__).parent / "configs"
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="JSON file, or the name of a shipped one: lungs, gate, pneumonia-cxr")
+    parser.add_argument(
+        "config", help=f"JSON file (docs/user/training.md), or a shipped one: {', '.join(shipped())}"
+    )
     parser.add_argument(
         "--data",
         type=Path,
-        help="folder that manifests are relative to (default: RADIOLUCENT_DATA or ../shared/data)",
+        help="folder that images and manifests are relative to (default: where the configuration lies, "
+        "else RADIOLUCENT_DATA or ../shared/data)",
     )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="checkpoints, logs and caches (default: runs)"
     )
     parser.add_argument("--out", type=Path, help="bundle folder to write (default: RUNS/NAME/bundle)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
+    parser.add_argument(
+        "--tune",
+        nargs="?",
+        type=int,
+        const=0,
+        metavar="TRIALS",
+        help="search the configuration's `tune.space` with Optuna and write RUNS/NAME/tuned.json instead of a bundle",
+    )
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,43 +76,127 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train a lung model or a classifier and write its bundle. Resumes a run that was stopped."""
-    import torch
-
+    """Train a lung model, a gate or a classifier and write its bundle. Resumes a run that was stopped."""
     from xai_engine.runtime import device
+    from xai_engine.train import distributed
+    from xai_engine.train.manifest import ManifestError
 
-    device.apply(device.choose("cpu", "fp32"))
+    if distributed.asked_for() and args.tune is not None:
+        raise UsageError("--tune works in one process; leave torchrun out")
     config = read_config(args.config)
-    root = data_root(args.data)
+    kind = config["kind"]
+    if kind not in ("lungs", "gate", "classifier"):
+        raise UsageError(f"{args.config}: kind is {kind!r}; use lungs, gate or classifier")
+    policy = device.choose(args.device if kind == "classifier" else "cpu", "fp32")
+    device.apply(policy)
+    with distributed.group(policy.device) as group, _gentle_stop() as stop:
+        ticker = Ticker() if group.main else None
+        try:
+            run = Run(int(config.get("seed", 0)), cancel=stop, report=ticker)
+            return _train(args, config, policy, group, run)
+        except Exception as error:
+            if ticker is not None:
+                ticker.close()
+            if not group.speaks():  # another process has told the user why
+                raise SystemExit(getattr(error, "exit_code", 1)) from None
+            if isinstance(error, ManifestError) and len(error.problems) > 1:
+                print(*error.problems, sep="\n", file=sys.stderr)
+                raise NothingTrained(
+                    f"{error.source}: {len(error.problems)} problems, listed above; nothing was trained"
+                ) from error
+            raise
+        finally:
+            if ticker is not None:
+                ticker.close()
+
+
+def _train(
+    args: argparse.Namespace, config: dict[str, Any], policy: DevicePolicy, group: Group, run: Run
+) -> int:
+    root = data_root(args.data, args.config, config)
     out = args.runs / str(config.get("name", config["kind"]))
-    run = Run(int(config.get("seed", 0)), report=_Ticker())
     if config["kind"] in ("lungs", "gate"):
         from xai_engine.train import gate, lungs
 
         result = (lungs if config["kind"] == "lungs" else gate).train(config, root, out, run)
         print(json.dumps(result))
         return 0
-    if config["kind"] != "classifier":
-        raise UsageError(f"{args.config}: kind is {config['kind']!r}; use lungs, gate or classifier")
-    from xai_engine.train import checkpoint, classifier, finish
+    from xai_engine.train import checkpoint, classifier, curves, finish, record
 
-    for name in ("lungs", "gate"):  # what the classifier's bundle is built on
-        weights = args.runs / name / f"{name}.safetensors"
-        if not weights.is_file():
-            raise UsageError(
-                f"{weights}: not trained yet; run `radiolucent train {name} --runs {args.runs}` first"
-            )
-        config[name] = str(weights)
-    trained = classifier.train(config, root, out, run)
+    config = settings.complete(config, args.config)
+    config |= {part: str(_part(part, args.runs, args.config in shipped())) for part in ("lungs", "gate")}
+    if group.main and (notice := curves.missing()):
+        print(f"radiolucent: {notice}", file=sys.stderr)
+    if args.tune is not None:
+        from xai_engine.train import tune
+
+        path = tune.search(config, root, out, run, args.tune, group)
+        where = "" if args.data is None else f" --data {args.data}"
+        print(f"{path}\nradiolucent train {path}{where} --runs {args.runs}")
+        return 0
+    if group.main:
+        record.begin(out, config, policy, group.world)
+    trained = classifier.train(config, root, out, run, group=group)
+    if not group.main:
+        return 0
     checkpoint.export(out / "model.safetensors", trained.network)
     folder = args.out or out / "bundle"
-    history = {"images": counts(list(trained.crops.samples)), "torch": torch.__version__}
+    history = {"images": counts(list(trained.crops.samples)), "torch": _torch_version()}
     gate_weights = Path(config["gate"])
-    config["lungs"], config["gate"] = "lungs", "gate"  # what is recorded must not hold this machine's paths
+    config = record.portable(config)
     result = finish.make_bundle(trained, gate_weights, config, folder, history, run)
     finish.save_evaluation(result, out / "evaluation")
+    record.keep(out, args.runs, folder)
     print(f"{folder}")
     return 0
+
+
+class NothingTrained(RadiolucentError):
+    """The data have problems that were listed. Exit code 3."""
+
+    exit_code = 3
+
+
+@contextmanager
+def _gentle_stop() -> Iterator[threading.Event]:
+    """Let Ctrl-C and SIGTERM end the training after the current step, with its state kept. A second Ctrl-C ends it at
+    once, unless torchrun does the counting."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number: int, _: object) -> None:
+        if stop.is_set() and number == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _part(name: str, runs: Path, own: bool) -> Path:
+    """Weights of the lung or gate network: trained in `runs`, else those of the shipped bundle.
+
+    own: the configuration is one that a shipped bundle is made of, which must not be built on itself.
+    """
+    trained = runs / name / f"{name}.safetensors"
+    if trained.is_file():
+        return trained
+    shipped_weights = models_dir() / "pneumonia-cxr" / "models" / f"{name}.safetensors"
+    if own or not shipped_weights.is_file():
+        raise UsageError(f"{trained}: not trained yet; run `radiolucent train {name} --runs {runs}` first")
+    return shipped_weights
+
+
+def _torch_version() -> str:
+    import torch
+
+    return str(torch.__version__)
 
 
 def evaluate(args: argparse.Namespace) -> int:
@@ -102,7 +208,7 @@ def evaluate(args: argparse.Namespace) -> int:
     samples = read_manifest(args.manifest, args.data)
     if not any(s.split == args.split for s in samples):
         raise UsageError(f"{args.manifest}: no image in split {args.split!r}")
-    result = finish.measure(folder, samples, Run(report=_Ticker()), args.split, args.quick)
+    result = finish.measure(folder, samples, Run(report=Ticker()), args.split, args.quick)
     finish.save_evaluation(result, args.out)
     for row in card.flat(result):
         value = [f"{v:.4f}" if isinstance(v, float) else str(v) for v in row[2:] if v not in ("", None)]
@@ -119,37 +225,42 @@ def read_config(name: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        shipped = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.json")))
-        raise UsageError(f"{name}: no such configuration (shipped: {shipped})") from None
+        raise UsageError(f"{name}: no such configuration (shipped: {', '.join(shipped())})") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a JSON configuration ({error})") from error
-    if not isinstance(config, dict) or "kind" not in config or "data" not in config:
-        raise UsageError(f"{path}: a configuration needs at least `kind` and `data`")
-    return config
+    if not isinstance(config, dict) or not isinstance(config.get("data"), list) or not config["data"]:
+        raise UsageError(f"{path}: a configuration needs at least `data`, a list of folders or manifests")
+    return {"kind": "classifier", "name": path.stem} | config
+
+
+def shipped() -> list[str]:
+    """Names of the configurations that come with the program."""
+    return sorted(p.stem for p in CONFIGS.glob("*.json"))
 
 
 def read_manifest(name: str, data: Path | None) -> list[Sample]:
     """Samples of a configuration's sources, or of one CSV whose labels are 0/1, NORMAL/PNEUMONIA or normal/pneumonia."""
     path = Path(name)
     if path.suffix.lower() != ".csv":
-        return [s for source in read_config(name)["data"] for s in load(source, data_root(data))]
+        config = read_config(name)
+        return [s for source in config["data"] for s in load(source, data_root(data, name, config))]
     if not path.is_file():
         raise UsageError(f"{name}: no such manifest")
-    negative, positive = (0, 1, True), (1, 1, True)
-    values = dict.fromkeys(("0", "NORMAL", "normal"), negative) | dict.fromkeys(
-        ("1", "PNEUMONIA", "pneumonia"), positive
-    )
     source = {
         "manifest": path.name,
         "population": path.stem,
         "columns": {"width": "orig_width", "height": "orig_height"},
-        "label_rules": [{"column": "label", "values": values}],
     }
     return load(source, path.resolve().parent)
 
 
-def data_root(given: Path | None) -> Path:
-    """Where the images are. Raises UsageError."""
+def data_root(given: Path | None, name: str = "", config: Mapping[str, Any] | None = None) -> Path:
+    """Where the images are: as given, beside the configuration file where all that it names lies there, or where
+    RADIOLUCENT_DATA says. Raises UsageError."""
+    if given is None and config is not None and Path(name).is_file():
+        beside = Path(name).resolve().parent
+        if all((beside / str(s.get("folder", s.get("manifest", "?")))).exists() for s in config["data"]):
+            return beside
     default = Path(__file__).resolve().parents[3] / "shared" / "data"
     folder = given or Path(os.environ.get("RADIOLUCENT_DATA", default))
     if not folder.is_dir():
@@ -162,22 +273,3 @@ def counts(samples: list[Sample]) -> dict[str, dict[str, int]]:
     for (population, split), n in sorted(Counter((s.population, s.split) for s in samples).items()):
         found.setdefault(population, {})[split] = n
     return found
-
-
-class _Ticker:
-    """Progress on standard error: a line that is rewritten on a terminal, one every ten seconds elsewhere."""
-
-    def __init__(self) -> None:
-        self.last = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        terminal = sys.stderr.isatty()
-        now = time.monotonic()
-        if now - self.last < (0.2 if terminal else 10.0) and progress.fraction < 1.0:
-            return
-        self.last = now
-        left = "" if progress.remaining_s is None else f", {progress.remaining_s / 60:.0f} min left"
-        text = f"{progress.fraction:6.1%}  {progress.message}{left}"
-        print(
-            f"\r{text:<90}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True
-        )

@@ -20,7 +20,7 @@ from xai_engine.runtime.run import Run
 from xai_engine.train import synthetic
 from xai_engine.train.augment import Augment
 from xai_engine.train.images import digest, map_images, read_grey
-from xai_engine.train.manifest import Sample
+from xai_engine.train.manifest import ManifestError, Sample
 
 ROOM = 0.25  # stored margin around the lungs; the bundle's own margin is smaller
 GREY, VALID, LUNGS, BOXES = range(4)
@@ -52,10 +52,17 @@ def build(
         temporary = path.with_suffix(".tmp")
         pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(samples), 4, side, side))
         found = np.zeros(len(samples), bool)
+        problems: list[str] = []
         for start in range(0, len(samples), 256):
             run.check(start / len(samples), f"preparing images {start}/{len(samples)}")
             part = samples[start : start + 256]
-            images = map_images(read_grey, part, root)
+            try:
+                images = map_images(read_grey, part, root)
+            except ManifestError as error:  # go on, so that all of them are named
+                problems += error.problems
+                continue
+            if problems:
+                continue
             for offset, (image, lungs) in enumerate(zip(images, finder.find(images), strict=True)):
                 grey, valid, aspect = image
                 shape = (grey.shape[0], grey.shape[1])
@@ -71,6 +78,9 @@ def build(
                 pixels[start + offset] = np.clip(np.rint(planes * 255), 0, 255).astype(np.uint8)
         pixels.flush()
         del pixels
+        if problems:
+            temporary.unlink()
+            raise ManifestError(root, problems)
         os.replace(temporary, path)
         np.save(found_path, found)
     return Crops(tuple(samples), np.load(path, mmap_mode="r"), np.load(found_path), zoom)
@@ -135,11 +145,12 @@ class Views(Dataset[dict[str, torch.Tensor]]):
                 if mask.any():
                     planes[GREY], planes[BOXES], label, has_boxes = painted, mask, 1.0, True
         # lung probability and boxes travel through the same geometry
-        image, _, lungs, boxes = self.augment(
+        image, valid, lungs, boxes = self.augment(
             planes[GREY], planes[VALID] > 0.5, planes[LUNGS], train=self.train, extra=planes[BOXES]
         )
         return {
             "image": torch.from_numpy(image)[None],
+            "valid": torch.from_numpy(valid),
             "lungs": torch.from_numpy(lungs),
             "boxes": torch.from_numpy(boxes),
             "has_boxes": torch.tensor(has_boxes),

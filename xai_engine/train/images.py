@@ -63,7 +63,7 @@ def map_images(
     with ProcessPoolExecutor(workers) as pool:
         for sample, outcome in zip(samples, pool.map(_Guard(function), samples, chunksize=32), strict=True):
             if isinstance(outcome, _Failure):
-                problems.append(f"{sample.path.name}: {outcome.message}")
+                problems.append(f"{sample.place or sample.path.name}: {outcome.message}")
             else:
                 results.append(outcome)
     if problems:

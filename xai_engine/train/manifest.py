@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
+import math
+import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from xai_engine.errors import RadiolucentError
+from xai_engine.errors import RadiolucentError, UsageError
 
 SPLITS = ("train", "val", "test")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ""}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ""}
+LABELS = {"0": 0.0, "NORMAL": 0.0, "normal": 0.0, "1": 1.0, "PNEUMONIA": 1.0, "pneumonia": 1.0}
+SHARES = {"val": 0.15, "test": 0.15}  # of the patients, where the data say nothing about splits
+KEYS = {
+    "folder": {"folder", "labels", "population", "split", "patient"},
+    "manifest": {"manifest", "labels", "population", "split", "patient", "columns", "groups", "label_rules"},
+}
+COLUMNS = {"file", "patient", "split", "label", "width", "height", "mask", "boxes"}
 
 
 class ManifestError(RadiolucentError):
-    """The data cannot be used as described; `problems` has one line each. Exit code 3, nothing trained."""
+    """The data cannot be used as described; `problems` has one line each. Exit code 3, nothing trained.
+
+    usable: the samples in which nothing was wrong, so that a fuller check can go on with them.
+    """
 
     exit_code = 3
 
-    def __init__(self, source: Path, problems: Sequence[str]) -> None:
+    def __init__(self, source: Path | str, problems: Sequence[str], usable: Sequence[Sample] = ()) -> None:
+        self.source = source
         self.problems = tuple(problems)
+        self.usable = tuple(usable)
         shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
         super().__init__(f"{source}: {len(problems)} problem(s): {shown}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ManifestError, (self.source, self.problems, self.usable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +53,7 @@ class Sample:
     sure: the label may be used for measuring (a reader's verdict, not text mining).
     aspect: height / width of the image in the patient over rows / columns as stored (1 = not squashed).
     boxes: x, y, width, height in stored pixels. groups: subgroup name -> value.
+    place: where it is listed ("line 7", or the path below the folder), for messages.
     """
 
     path: Path
@@ -47,136 +67,335 @@ class Sample:
     mask: Path | None = None
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
+    place: str = ""
 
 
 def load(source: Mapping[str, Any], root: Path) -> list[Sample]:
     """Samples of one source of a training configuration.
 
-    source: `{"manifest": CSV}` or `{"folder": DIR}` (one sub-folder per class, optionally below train/val/test), with
-    `population`, `labels` and, for a CSV, `columns` (see docs/user/training.md). Paths are relative to `root`.
-    Raises ManifestError that lists every problem.
+    source: `{"manifest": CSV}` or `{"folder": DIR}` (one sub-folder per class, optionally below train/val/test); the
+    other keys are explained in docs/user/training.md. Paths are relative to `root`.
+    Raises ManifestError that lists every problem, UsageError for a source that is none.
     """
-    samples = _from_folder(source, root) if "folder" in source else _from_csv(source, root)
-    where = root / str(source.get("folder", source.get("manifest")))
-    check(samples, where)
+    samples, problems, where = _read(source, root)
+    problems += leaks(samples) + repeats(samples) + ([] if problems else _classes(samples))
+    if problems:
+        raise ManifestError(where, problems, samples)
     return samples
 
 
-def check(samples: Sequence[Sample], where: Path) -> None:
-    """Both classes present, and no patient on two sides. Raises ManifestError naming the patients."""
+def load_all(sources: Sequence[Mapping[str, Any]], root: Path) -> list[Sample]:
+    """Samples of all sources, fit for training: as `load`, and what only shows in all of them together.
+
+    Train and validation need both classes with sure labels, test at least one image. Raises ManifestError that lists
+    every problem of every source; files that do not decode are among them (they are read only when there is another
+    problem: preparing the images finds them otherwise).
+    """
+    from xai_engine.train import audit
+
+    found: list[list[Sample]] = []
     problems: list[str] = []
-    sides: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for sample in samples:
-        sides[(sample.population, sample.patient)].add(sample.split)
-    leaks = sorted(p for (_, p), s in sides.items() if len(s) > 1)
-    problems += [f"patient {p} is in more than one split" for p in leaks]
-    if not samples:
-        problems.append("no images")
-    elif len({s.label >= 0.5 for s in samples}) < 2:
-        problems.append("only one class is present")
+    names: list[str] = []
+    for source in sources:
+        samples, bad, where = _read(source, root)
+        prefix = f"{where.name} " if len(sources) > 1 else ""
+        found.append([replace(s, place=prefix + s.place) for s in samples])
+        problems += [prefix + p for p in bad]
+        names.append(str(where))
+    everything = [s for part in found for s in part]
+    problems += leaks(everything) + repeats(everything) + audit.copies(everything)
+    # a split may be empty only because its images have problems of their own: then these are the news
+    problems += _splits(everything) if everything or not problems else []
     if problems:
-        raise ManifestError(where, problems)
+        bad = audit.unreadable(everything)
+        raise ManifestError(", ".join(names), problems + bad, everything)
+    return everything
 
 
-def _from_folder(source: Mapping[str, Any], root: Path) -> list[Sample]:
-    folder = root / str(source["folder"])
-    labels: Mapping[str, float] = source["labels"]
-    if not folder.is_dir():
-        raise ManifestError(folder, ["the folder does not exist"])
-    samples, problems = [], []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES):
-        parts = path.relative_to(folder).parts
-        split = parts[0] if parts[0] in SPLITS else str(source.get("split", "train"))
-        name = parts[1] if parts[0] in SPLITS and len(parts) > 2 else parts[0]
-        if name not in labels:
-            problems.append(
-                f"{path.relative_to(folder)}: class folder {name!r} is not among {sorted(labels)}"
+def leaks(samples: Iterable[Sample]) -> list[str]:
+    """Patients on two sides, named with the lines; a name counts within its population."""
+    sides: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for sample in samples:
+        sides[(sample.population, sample.patient)].setdefault(sample.split, sample.place)
+    return [
+        f"patient {patient} is in more than one split: "
+        + ", ".join(f"{split} ({place})" if place else split for split, place in sorted(places.items()))
+        for (_, patient), places in sorted(sides.items())
+        if len(places) > 1
+    ]
+
+
+def repeats(samples: Iterable[Sample]) -> list[str]:
+    """Files that are listed twice."""
+    first: dict[Path, str] = {}
+    problems = []
+    for sample in samples:
+        path = sample.path.resolve()
+        if path in first:
+            problems.append(f"{sample.place}: {sample.path.name} is listed already ({first[path]})")
+        else:
+            first[path] = sample.place
+    return problems
+
+
+def _classes(samples: Sequence[Sample]) -> list[str]:
+    if not samples:
+        return ["no images"]
+    return ["only one class is present"] if len({s.label >= 0.5 for s in samples}) < 2 else []
+
+
+def _splits(samples: Sequence[Sample]) -> list[str]:
+    problems = []
+    for split in SPLITS:
+        inside = [s for s in samples if s.split == split]
+        used = [s for s in inside if (s.sure if split == "val" else s.weight > 0)]
+        if not inside:
+            problems.append(f"no image is in split {split!r}")
+        elif split != "test" and len({s.label >= 0.5 for s in used}) < 2:
+            problems.append(f"only one class is present in split {split!r}")
+    return problems
+
+
+def _read(source: Mapping[str, Any], root: Path) -> tuple[list[Sample], list[str], Path]:
+    """Samples, problems, and what to call the source."""
+    kind = "folder" if "folder" in source else "manifest"
+    if kind not in source:
+        raise UsageError("a source of data needs `folder` or `manifest`")
+    wrong = sorted(set(source) - KEYS[kind]) + sorted(set(source.get("columns", {})) - COLUMNS)
+    if wrong:
+        raise UsageError(f"{source[kind]}: unknown key {', '.join(map(repr, wrong))} in a source of data")
+    where = root / str(source[kind])
+    samples, problems = (_from_folder if kind == "folder" else _from_csv)(source, where)
+    split = source.get("split")
+    if isinstance(split, Mapping) or any(not s.split for s in samples):
+        shares = dict(split) if isinstance(split, Mapping) else dict(SHARES)
+        seed = int(shares.pop("seed", 0))
+        if set(shares) - {"val", "test"} or not 0 < sum(shares.values()) < 1:
+            raise UsageError(
+                f"{source[kind]}: split must give shares of val and test that leave some for train"
             )
+        samples = _split(samples, shares, seed)
+    return samples, problems, where
+
+
+def _split(samples: Sequence[Sample], shares: Mapping[str, float], seed: int) -> list[Sample]:
+    """Patients dealt out to the splits that have none yet, by a hash of their names, each class in the same shares.
+
+    It depends on nothing but the patients and the seed: not on the order of lines, not on the machine.
+    """
+    given = {s.split for s in samples if s.split}
+    sick: dict[str, bool] = defaultdict(bool)
+    for sample in samples:
+        if sample.split in ("", "train"):
+            sick[sample.patient] |= sample.label >= 0.5
+    side: dict[str, str] = {}
+    for positive in (False, True):
+        patients = sorted(
+            (p for p, s in sick.items() if s == positive),
+            key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).digest(),
+        )
+        start = 0
+        for split in ("test", "val"):
+            if split in given or not shares.get(split):
+                continue
+            count = max(1, round(shares[split] * len(patients))) if len(patients) > 2 else 0
+            side |= dict.fromkeys(patients[start : start + count], split)
+            start += count
+    return [
+        replace(s, split=side.get(s.patient, "train")) if s.split in ("", "train") else s for s in samples
+    ]
+
+
+def _labels(source: Mapping[str, Any]) -> dict[str, float]:
+    labels = source.get("labels", LABELS)
+    out = {}
+    for name, value in labels.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UsageError(f"labels: {name!r} must be a number from 0 to 1, is {value!r}")
+        out[str(name)] = float(value)
+    return out
+
+
+def _from_folder(source: Mapping[str, Any], folder: Path) -> tuple[list[Sample], list[str]]:
+    labels = _labels(source)
+    if not folder.is_dir():
+        return [], ["the folder does not exist"]
+    rule = str(source.get("patient", "folder"))
+    files = sorted(
+        p
+        for p in folder.rglob("*")
+        if p.is_file() and p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+    )
+    divided = any((folder / split).is_dir() for split in SPLITS)
+    samples, problems = [], []
+    strange: dict[str, int] = defaultdict(int)
+    for path in files:
+        parts = path.relative_to(folder).parts
+        place = "/".join(parts)
+        split = str(source["split"]) if isinstance(source.get("split"), str) else ""
+        if divided:
+            if parts[0] not in SPLITS:
+                problems.append(f"{place}: lies beside the folders train, val, test, not in one of them")
+                continue
+            split, parts = parts[0], parts[1:]
+        if len(parts) < 2:
+            problems.append(f"{place}: lies in no class folder ({', '.join(sorted(labels))})")
+            continue
+        if parts[0] not in labels:
+            strange[parts[0]] += 1
+            continue
+        try:
+            patient = _patient(rule, parts)
+        except ValueError as error:
+            problems.append(f"{place}: {error}")
             continue
         population = str(source.get("population", "all"))
         samples.append(
-            Sample(path, float(labels[name]), 1.0, True, f"{name}/{path.stem}", split, population, 1.0)
+            Sample(path, labels[parts[0]], 1.0, True, patient, split, population, 1.0, place=place)
         )
-    if problems:
-        raise ManifestError(folder, problems)
-    return samples
+    problems += [
+        f"class folder {name!r} is not among {sorted(labels)} ({count} images)"
+        for name, count in sorted(strange.items())
+    ]
+    return samples, problems if files else ["no images"]
 
 
-def _from_csv(source: Mapping[str, Any], root: Path) -> list[Sample]:
-    manifest = root / str(source["manifest"])
+def _patient(rule: str, parts: Sequence[str]) -> str:
+    """The patient of class/…/file: "folder": the sub-folder of the class, without one the file; "file": the file;
+    else a regular expression whose first group (or whole match) in the file name is the patient."""
+    name = Path(parts[-1])
+    if rule == "folder" and len(parts) > 2:
+        return parts[1]
+    if rule in ("folder", "file"):
+        return f"{parts[0]}/{name.stem}" if rule == "folder" else "/".join(parts)
+    try:
+        match = re.search(rule, name.name)
+    except re.error as error:
+        raise UsageError(f"patient: {rule!r} is no regular expression ({error})") from error
+    if match is None:
+        raise ValueError(f"the patient rule {rule!r} does not fit the name")
+    return match[1] if match.re.groups else match[0]
+
+
+def _from_csv(source: Mapping[str, Any], manifest: Path) -> tuple[list[Sample], list[str]]:
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
+            reader = csv.DictReader(stream, strict=True)
+            rows = [(reader.line_num, row) for row in reader]
+            header = set(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(manifest, [f"cannot be read: {error}"]) from error
-    samples, problems = [], []
-    for number, row in enumerate(rows, start=2):
-        try:
-            sample = _from_row(row, source, manifest.parent)
-        except (KeyError, ValueError) as error:
-            problems.append(f"line {number}: {error.args[0] if error.args else error}")
-            continue
-        if not sample.path.is_file():
-            problems.append(f"line {number}: {sample.path.name} does not exist")
-        else:
-            samples.append(sample)
+        return [], [f"cannot be read: {error}"]
+    columns = {"file": "file", "patient": "patient", "split": "split", **source.get("columns", {})}
+    needed = ["file", *(["patient"] if "patient" not in source else [])]
+    needed += ["split"] if "split" in source.get("columns", {}) else []
+    hint = {"patient": '; where each image is of another patient, say "patient": "file"'}
+    problems = [
+        f"column {columns[key]!r} is missing{hint.get(key, '')}"
+        for key in needed
+        if columns[key] not in header
+    ]
+    rules = source.get("label_rules")
+    if rules is None:
+        column = columns.get("label", "label")
+        rules = [{"column": column, "values": {k: (v, 1, True) for k, v in _labels(source).items()}}]
+    if not any(rule["column"] in header for rule in rules):
+        problems.append(f"column {rules[0]['column']!r} (the label) is missing")
     if problems:
-        raise ManifestError(manifest, problems)
-    return samples
+        return [], problems
+    samples = []
+    for number, row in rows:
+        try:
+            samples.append(_from_row(row, columns, rules, source, manifest.parent, number))
+        except ValueError as error:
+            problems.append(f"line {number}: {error}")
+    return samples, problems
 
 
-def _from_row(row: Mapping[str, str], source: Mapping[str, Any], folder: Path) -> Sample:
-    columns: Mapping[str, str] = {
-        "file": "file",
-        "patient": "patient",
-        "split": "split",
-        **source.get("columns", {}),
-    }
-    for key in ("file", "patient", "split"):
-        if columns[key] not in row:
-            raise KeyError(f"column {columns[key]!r} is missing")
-        if not row[columns[key]]:
-            raise ValueError(f"column {columns[key]!r} is empty")
-    split = row[columns["split"]]
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
-    label, weight, sure = _label(row, source["label_rules"])
-    aspect = 1.0
-    width, height = row.get(columns.get("width", ""), ""), row.get(columns.get("height", ""), "")
-    if width and height:
-        aspect = float(height) / float(width)
-    mask = row.get(columns.get("mask", ""), "")
-    boxes = _boxes(row.get(columns.get("boxes", ""), ""))
-    groups = {name: row.get(column, "") for name, column in source.get("groups", {}).items()}
+def _from_row(
+    row: Mapping[Any, Any],
+    columns: Mapping[str, str],
+    rules: Sequence[Mapping[str, Any]],
+    source: Mapping[str, Any],
+    folder: Path,
+    number: int,
+) -> Sample:
+    """One line as a sample. Raises ValueError naming all that is wrong with it."""
+    if None in row:
+        raise ValueError("has more fields than the header")
+    problems: list[str] = []
+
+    def cell(key: str) -> str:
+        return (row.get(columns.get(key, "")) or "").strip()
+
+    def attempt(function: Any, *arguments: Any, default: Any) -> Any:
+        try:
+            return function(*arguments)
+        except ValueError as error:
+            problems.append(str(error))
+            return default
+
+    path = folder / cell("file")
+    if not cell("file"):
+        problems.append(f"column {columns['file']!r} is empty")
+    elif not path.is_file():
+        problems.append(f"{path.name} does not exist")
+    patient = cell("patient")
+    rule = str(source.get("patient", ""))
+    if rule:
+        patient = cell("file") if rule == "file" else attempt(_patient, rule, ("", path.name), default="?")
+    elif not patient:
+        problems.append(f"column {columns['patient']!r} is empty")
+    split = str(source["split"]) if isinstance(source.get("split"), str) else cell("split")
+    if split not in SPLITS and (split or columns["split"] in row):
+        problems.append(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    label, weight, sure = attempt(_label, row, rules, default=(0.0, 1.0, True))
+    aspect = attempt(_aspect, cell("width"), cell("height"), default=1.0)
+    boxes = attempt(_boxes, cell("boxes"), default=())
+    mask = folder / cell("mask") if cell("mask") else None
+    if mask is not None and not mask.is_file():
+        problems.append(f"mask {mask.name} does not exist")
+    if problems:
+        raise ValueError(", ".join(problems))
+    groups = {name: row.get(column) or "" for name, column in source.get("groups", {}).items()}
+    population = str(source.get("population", "all"))
     return Sample(
-        folder / row[columns["file"]],
-        label,
-        weight,
-        sure,
-        row[columns["patient"]],
-        split,
-        str(source.get("population", "all")),
-        aspect,
-        folder / mask if mask else None,
-        boxes,
-        groups,
-    )
+        path, label, weight, sure, patient, split, population, aspect, mask, boxes, groups, f"line {number}"
+    )  # fmt: skip
 
 
-def _label(row: Mapping[str, str], rules: Sequence[Mapping[str, Any]]) -> tuple[float, float, bool]:
+def _label(row: Mapping[Any, Any], rules: Sequence[Mapping[str, Any]]) -> tuple[float, float, bool]:
     """The first rule whose column has one of its values decides: value -> [label, weight, sure]."""
     for rule in rules:
-        value = row.get(rule["column"], "")
+        value = (row.get(rule["column"]) or "").strip()
         if value in rule["values"]:
             label, weight, sure = rule["values"][value]
+            if not (0 <= float(label) <= 1 and 0 <= float(weight) < math.inf):
+                raise ValueError(f"the label rule of {value!r} gives {label!r} with weight {weight!r}")
             return float(label), float(weight), bool(sure)
-    seen = ", ".join(f"{r['column']}={row.get(r['column'], '')!r}" for r in rules)
+    seen = ", ".join(f"{r['column']}={row.get(r['column']) or ''!r}" for r in rules)
     raise ValueError(f"no label rule fits {seen}")
+
+
+def _aspect(width: str, height: str) -> float:
+    """height / width; 1 where neither is given."""
+    if not width and not height:
+        return 1.0
+    try:
+        across, down = float(width), float(height)
+    except ValueError:
+        raise ValueError(f"width {width!r} and height {height!r} are not two numbers") from None
+    if not (0 < across < math.inf and 0 < down < math.inf):
+        raise ValueError(f"width {width} and height {height} are not sizes of an image")
+    return down / across
 
 
 def _boxes(text: str) -> tuple[tuple[float, float, float, float], ...]:
     if not text:
         return ()
-    import json
-
-    return tuple(tuple(float(v) for v in box) for box in json.loads(text))  # type: ignore[misc]
+    try:
+        boxes = tuple(tuple(float(v) for v in box) for box in json.loads(text))
+    except (ValueError, TypeError):
+        boxes = ((),)
+    if not all(len(b) == 4 and all(map(math.isfinite, b)) and b[2] > 0 and b[3] > 0 for b in boxes):
+        raise ValueError("the boxes are no list of [x, y, width, height]")
+    return boxes  # type: ignore[return-value]

@@ -110,6 +110,14 @@ def brier(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     return float(np.mean((np.asarray(probabilities, np.float64) - np.asarray(labels, np.float64)) ** 2))
 
 
+def log_loss(labels: npt.ArrayLike, logits: npt.ArrayLike, weights: npt.ArrayLike) -> float:
+    """Weighted mean of -log(probability of what is true), from logits, without overflow. NaN for no cases."""
+    y, z, w = (np.asarray(v, np.float64) for v in (labels, logits, weights))
+    return (
+        float((w * np.logaddexp(0.0, np.where(y > 0.5, -z, z))).sum() / w.sum()) if len(z) else float("nan")
+    )
+
+
 def net_benefit(labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float) -> float:
     """Decision curve (Vickers & Elkin 2006): tp/n - fp/n x t/(1-t)."""
     c = confusion(labels, probabilities, threshold)
