@@ -19,6 +19,8 @@ from xai_engine.errors import ModelError
 ALLOWED = {
     "xai_engine.classifier.network.EfficientNetLite0",
     "xai_engine.classifier.network.SmallNet",
+    "xai_engine.classifier.network.vision_transformer",
+    "xai_engine.classifier.network.resnet18",
     "monai.networks.nets.DenseNet121",
     "monai.networks.nets.ViT",
     "monai.networks.nets.BasicUNet",
@@ -147,6 +149,54 @@ class EfficientNetLite0(nn.Module):
         missing, unexpected = self.load_state_dict(taken, strict=False)
         if unexpected or set(missing) != {"fc.weight", "fc.bias"}:
             raise ModelError("the ImageNet weights do not fit this network")
+
+
+def vision_transformer(
+    in_channels: int = 1,
+    num_classes: int = 1,
+    size: int = 224,
+    patch: int = 16,
+    width: int = 192,
+    depth: int = 12,
+    heads: int = 3,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """MONAI's ViT (Dosovitskiy et al., ICLR 2021) that answers with logits alone; the defaults are ViT-Ti/16.
+
+    Input (n, in_channels, size, size), output (n, num_classes) logits. MONAI returns the hidden states beside them and
+    puts a tanh on the logits unless it is told not to.
+    """
+    from monai.networks.nets.vit import ViT  # MONAI takes seconds to import
+
+    class VisionTransformer(ViT):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = super().forward(x)[0]
+            return logits
+
+    return VisionTransformer(
+        in_channels,
+        (size, size),
+        (patch, patch),
+        hidden_size=width,
+        mlp_dim=4 * width,
+        num_layers=depth,
+        num_heads=heads,
+        classification=True,
+        num_classes=num_classes,
+        dropout_rate=dropout,
+        spatial_dims=2,
+        post_activation="",
+    )
+
+
+def resnet18(in_channels: int = 1, num_classes: int = 1) -> nn.Module:
+    """torchvision's ResNet-18 (He et al., CVPR 2016) for `in_channels`; torchvision's own takes three only."""
+    from torchvision.models import resnet18 as build_resnet18
+
+    network = build_resnet18(weights=None, num_classes=num_classes)
+    network.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return network
 
 
 class SmallNet(nn.Module):
