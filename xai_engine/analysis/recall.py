@@ -100,6 +100,7 @@ def _prediction(saved: dict[str, Any], info: Any, environment: dict[str, Any]) -
         device=environment["device"],
         precision=environment["precision"],
         seconds=float(saved["seconds"]),
+        prediction_set=None if saved.get("prediction_set") is None else tuple(saved["prediction_set"]),
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xai_engine.classifier import manifest
-from xai_engine.classifier.types import ModelInfo, OperatingPoint
+from xai_engine.classifier.types import ConformalLimits, ModelInfo, OperatingPoint
 from xai_engine.errors import ModelError
 from xai_engine.paths import models_dir
 
@@ -87,9 +87,17 @@ def info(bundle: Path) -> ModelInfo:
             default_layer=ours["default_layer"],
             parameters=int(ours["parameters"]),
             map_scales={k: float(v) for k, v in ours["map_scales"].items()},
+            conformal=_conformal(ours.get("conformal")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{bundle}: metadata is incomplete ({error}); install the model again") from error
+
+
+def _conformal(value: dict[str, Any] | None) -> ConformalLimits | None:
+    if not value:
+        return None
+    first, last = (float(v) for v in value["limits"])
+    return ConformalLimits(float(value["error_rate"]), (first, last), str(value["population"]))
 
 
 def load(bundle: Path, policy: DevicePolicy | None = None) -> Classifier:
@@ -97,7 +105,7 @@ def load(bundle: Path, policy: DevicePolicy | None = None) -> Classifier:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from xai_engine.classifier.calibration import Platt
+    from xai_engine.classifier import calibration as calibrations
     from xai_engine.classifier.gate import GateNetwork
     from xai_engine.classifier.lungs import LungFinder
     from xai_engine.classifier.network import build
@@ -120,8 +128,8 @@ def load(bundle: Path, policy: DevicePolicy | None = None) -> Classifier:
             judge.load_state_dict(load_file(bundle / "models" / "gate.safetensors"))
             gate = GateNetwork(judge)
         preprocessing = PreprocessSpec(**config["preprocessing"])
-        calibration = Platt.from_json(config["calibration"])
-    except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
+        calibration = calibrations.from_json(config["calibration"])
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{bundle}: the weights do not fit the configuration ({reason}); install it again"

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from xai_engine.classifier import gate, preprocess
-from xai_engine.classifier.calibration import Platt
+from xai_engine.classifier.calibration import Calibration
 from xai_engine.classifier.gate import GateNetwork, GateSpec, Impression
 from xai_engine.classifier.lungs import LungFields, LungFinder
 from xai_engine.classifier.preprocess import PreprocessSpec
@@ -72,7 +72,7 @@ class Classifier:
         finder: LungFinder | None,
         gate_network: GateNetwork | None,
         preprocessing: PreprocessSpec,
-        calibration: Platt,
+        calibration: Calibration,
         gate_limits: Mapping[str, float],
         policy: DevicePolicy | None = None,
     ) -> None:
@@ -342,7 +342,15 @@ class Classifier:
             precision="fp32",
             seconds=seconds,
             offer=self._offer(prepared),
+            prediction_set=self._set(probability),
         )
+
+    def _set(self, probability: float) -> tuple[str, ...] | None:
+        if self.info.conformal is None:
+            return None
+        inside = self.info.conformal.members(probability)
+        names = (self.info.classes[0], self.info.classes[-1])
+        return tuple(name for name, there in zip(names, inside, strict=True) if there)
 
 
 def _corrected(image: _Grey, corrections: Sequence[str]) -> _Grey:

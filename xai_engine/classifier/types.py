@@ -25,6 +25,23 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class ConformalLimits:
+    """Limits of prediction sets (split conformal, Vovk 2005), fitted on calibration images.
+
+    limits: largest 1 - probability that still lets the first and the last class in (1: always in);
+    error_rate: share of sets that may miss the truth; population: whom they were fitted on.
+    """
+
+    error_rate: float
+    limits: tuple[float, float]
+    population: str
+
+    def members(self, probability: float) -> tuple[bool, bool]:
+        """Whether the first and the last class belong to the set; `probability` is of the last."""
+        return probability <= self.limits[0], 1 - probability <= self.limits[1]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """Identity and card summary of a bundle. `sha256` is the digest of the bundle's manifest (weights and configs)."""
 
@@ -44,6 +61,7 @@ class ModelInfo:
     default_layer: str
     parameters: int
     map_scales: dict[str, float]
+    conformal: ConformalLimits | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +87,9 @@ class Prediction:
     threshold: of the operating point in use (on the probability); label: a class name;
     uncertainty: standard deviation of the probability over small harmless changes of the image;
     readable False comes with `refusal`, a sentence, and then the other numbers must not be used;
-    offer: corrections (`radiograph.correct`) after which the image would be accepted, () where there are none.
+    offer: corrections (`radiograph.correct`) after which the image would be accepted, () where there are none;
+    prediction_set: the classes that the model cannot rule out at the error rate of `model.conformal` (none, one or
+    both); None where the bundle has no limits.
     """
 
     label: str
@@ -85,3 +105,4 @@ class Prediction:
     precision: str
     seconds: float
     offer: tuple[str, ...] = ()
+    prediction_set: tuple[str, ...] | None = None

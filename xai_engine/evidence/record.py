@@ -74,6 +74,7 @@ def to_json(
             "readable": p.readable,
             "refusal": p.refusal or None,
             "operating_point": p.operating_point,
+            "prediction_set": p.prediction_set if p.readable else None,
             "seconds": p.seconds,
         },
         "explanations": [

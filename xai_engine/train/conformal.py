@@ -10,31 +10,44 @@ import numpy.typing as npt
 from xai_engine.train import metrics
 
 
-def quantile(scores: npt.ArrayLike, error_rate: float) -> float:
+def quantile(scores: npt.ArrayLike, error_rate: float, weights: npt.ArrayLike | None = None) -> float:
     """The ceil((n + 1)(1 - error_rate))-th smallest score; infinity where n is too small to promise that rate.
 
-    Raises ValueError for an error rate outside (0, 1).
+    weights: (n,), for images of another mixture than the one to be promised for (weighted split conformal, Tibshirani
+    et al. 2019); the new image, whose weight is not known, counts as the heaviest. Raises ValueError for an error rate
+    outside (0, 1).
     """
     if not 0 < error_rate < 1:
         raise ValueError(f"error rate {error_rate} is not between 0 and 1")
-    ordered = np.sort(np.asarray(scores, np.float64))
-    rank = int(np.ceil((len(ordered) + 1) * (1 - error_rate) - 1e-9))
-    return float(ordered[rank - 1]) if rank <= len(ordered) else float("inf")
+    s = np.asarray(scores, np.float64)
+    if len(s) == 0:
+        return float("inf")
+    w = np.ones(len(s)) if weights is None else np.asarray(weights, np.float64)
+    order = np.argsort(s, kind="stable")
+    mass = np.cumsum(w[order]) / (w.sum() + w.max())
+    enough = np.flatnonzero(mass >= 1 - error_rate - 1e-9)
+    return float(s[order[enough[0]]]) if len(enough) else float("inf")
 
 
 def fit(
-    labels: npt.ArrayLike, probabilities: npt.ArrayLike, error_rate: float, class_conditional: bool = True
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    error_rate: float,
+    class_conditional: bool = True,
+    weights: npt.ArrayLike | None = None,
 ) -> tuple[float, float]:
     """Largest nonconformity (1 - probability of the class) that is let in, for class 0 and class 1.
 
     class_conditional: the promise holds within each class (Mondrian), not only on average over both.
+    weights: see `quantile`.
     """
     y, p = np.asarray(labels) >= 0.5, np.asarray(probabilities, np.float64)
+    w = np.ones(len(p)) if weights is None else np.asarray(weights, np.float64)
     scores = np.where(y, 1 - p, p)
     if not class_conditional:
-        both = quantile(scores, error_rate)
+        both = quantile(scores, error_rate, w)
         return both, both
-    return quantile(scores[~y], error_rate), quantile(scores[y], error_rate)
+    return quantile(scores[~y], error_rate, w[~y]), quantile(scores[y], error_rate, w[y])
 
 
 def sets(probabilities: npt.ArrayLike, limits: tuple[float, float]) -> npt.NDArray[np.bool_]:

@@ -14,10 +14,10 @@ from torch import nn
 
 from xai_engine import __version__
 from xai_engine.classifier import manifest
-from xai_engine.classifier.calibration import Platt
+from xai_engine.classifier.calibration import Calibration
 from xai_engine.classifier.gate import GateSpec
 from xai_engine.classifier.preprocess import PreprocessSpec
-from xai_engine.classifier.types import OperatingPoint
+from xai_engine.classifier.types import ConformalLimits, OperatingPoint
 from xai_engine.runtime import atomic
 
 
@@ -32,7 +32,7 @@ class BundleContent:
     network_def: Mapping[str, Any]
     network: nn.Module
     preprocessing: PreprocessSpec
-    calibration: Platt
+    calibration: Calibration
     classes: tuple[str, ...]
     layers: tuple[str, ...]
     default_layer: str
@@ -47,6 +47,7 @@ class BundleContent:
     gate_def: Mapping[str, Any] | None = None
     gate_network: nn.Module | None = None
     gate: GateSpec = field(default_factory=GateSpec)
+    conformal: ConformalLimits | None = None
     card: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -137,6 +138,7 @@ def _metadata(content: BundleContent) -> dict[str, Any]:
             "limitations": list(content.limitations),
             "training_data": list(content.training_data),
             "operating_points": [asdict(p) for p in content.operating_points],
+            "conformal": asdict(content.conformal) if content.conformal else None,
             "metrics": dict(content.metrics),
             "layers": list(content.layers),
             "default_layer": content.default_layer,

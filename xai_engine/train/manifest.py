@@ -54,6 +54,7 @@ class Sample:
     aspect: height / width of the image in the patient over rows / columns as stored (1 = not squashed).
     boxes: x, y, width, height in stored pixels. groups: subgroup name -> value.
     place: where it is listed ("line 7", or the path below the folder), for messages.
+    height: rows of the image at the detector, 0 where the manifest does not say (a shortcut that `evaluate` measures).
     """
 
     path: Path
@@ -68,6 +69,7 @@ class Sample:
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
     place: str = ""
+    height: float = 0.0
 
 
 def load(source: Mapping[str, Any], root: Path) -> list[Sample]:
@@ -359,7 +361,8 @@ def _from_row(
     groups = {name: row.get(column) or "" for name, column in source.get("groups", {}).items()}
     population = str(source.get("population", "all"))
     return Sample(
-        path, label, weight, sure, patient, split, population, aspect, mask, boxes, groups, f"line {number}"
+        path, label, weight, sure, patient, split, population, aspect, mask, boxes, groups, f"line {number}",
+        float(cell("height") or 0),
     )  # fmt: skip
 
 
