@@ -40,7 +40,7 @@ def inpaint(grey: Grey, valid: Mask, mask: Mask, rng: np.random.Generator) -> Gr
     if not ring.any():
         raise UsageError("the region has no surroundings to be filled in from; draw a smaller one")
     filled = _harmonic(here, inner & ok, ok, float(here[ring].mean()))
-    noise = _texture(here, ring, inner.shape, rng)
+    noise = _texture(here, ring, ok & ~inner, rng)
     out[box][inner & ok] = np.clip(filled + noise[inner & ok], 0.0, 1.0)
     return out
 
@@ -51,12 +51,8 @@ def blur(grey: Grey, valid: Mask, mask: Mask) -> Grey:
     sigma = max(1.0, BLUR * radius(mask))
     reach = math.ceil(4 * sigma)
     box = _box(mask, reach)
-    weight = ndimage.gaussian_filter(valid[box].astype(np.float32), sigma, mode="nearest", truncate=4.0)
-    summed = ndimage.gaussian_filter(
-        np.where(valid[box], grey[box], np.float32(0)), sigma, mode="nearest", truncate=4.0
-    )
     inner = mask[box] & valid[box]
-    out[box][inner] = (summed[inner] / np.maximum(weight[inner], 1e-6)).clip(0.0, 1.0)
+    out[box][inner] = _smooth(grey[box], valid[box], sigma)[inner].clip(0.0, 1.0)
     return out
 
 
@@ -132,16 +128,24 @@ def _harmonic(grey: Grey, unknown: Mask, valid: Mask, middle: float) -> Grey:
     return np.asarray(spsolve(matrix.tocsc(), right), np.float32)
 
 
-def _texture(grey: Grey, ring: Mask, shape: tuple[int, int], rng: np.random.Generator) -> Grey:
+def _smooth(grey: Grey, valid: Mask, sigma: float) -> Grey:
+    """Gaussian mean of the valid pixels around each."""
+    weight = ndimage.gaussian_filter(valid.astype(np.float32), sigma, mode="nearest")
+    summed = ndimage.gaussian_filter(np.where(valid, grey, np.float32(0)), sigma, mode="nearest")
+    return np.asarray(summed / np.maximum(weight, 1e-6), np.float32)
+
+
+def _texture(grey: Grey, ring: Mask, known: Mask, rng: np.random.Generator) -> Grey:
     """Noise with the deviation and the neighbour correlation of the ring's fine structure.
 
+    known: where grey may be looked at: neither padding nor the region itself.
     White noise behind a Gaussian of standard deviation s has the correlation exp(-1 / (4 s²)) between neighbours.
     """
-    fine = grey - ndimage.gaussian_filter(grey, DETAIL, mode="nearest")
-    white = rng.standard_normal(shape).astype(np.float32)
+    fine = grey - _smooth(grey, known, DETAIL)
+    white = rng.standard_normal(grey.shape).astype(np.float32)
     deviation = float(fine[ring].std())
     if deviation == 0.0:
-        return np.zeros(shape, np.float32)
+        return np.zeros(grey.shape, np.float32)
     pairs = ring[:, :-1] & ring[:, 1:]
     product = float((fine[:, :-1] * fine[:, 1:])[pairs].mean()) if pairs.any() else 0.0
     correlation = min(max(product / deviation**2, 0.0), 0.95)
