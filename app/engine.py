@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from PySide6.QtCore import QObject, Qt, Signal
 from shiboken6 import isValid
 
 from xai_engine.evidence.case import CaseReview
+from xai_engine.explain.types import Explanation
 from xai_engine.radiograph.types import Radiograph
 from xai_engine.runtime.job import Died, Done, Event, Failed, Job, Partial
 from xai_engine.runtime.run import Progress
@@ -27,7 +28,8 @@ class Task(QObject):
     """One job as the window sees it.
 
     progressed(Progress), partial(value), then exactly one of done(value), failed(error: RadiolucentError, detail: str),
-    cancelled(); `ended()` follows in every case. `lost` is True where the worker process died under it.
+    cancelled(); `ended()` follows in every case. `lost` is True where the worker process died under it. `worker`: the
+    name of the process it runs in.
     """
 
     progressed = Signal(object)
@@ -38,9 +40,10 @@ class Task(QObject):
     ended = Signal()
     _event = Signal(object)
 
-    def __init__(self, job: Job, title: str, parent: QObject) -> None:
+    def __init__(self, job: Job, title: str, parent: QObject, worker: str = "") -> None:
         super().__init__(parent)
         self.title = title
+        self.worker = worker
         self.lost = False
         self._job = job
         # always queued: listeners run on the worker's thread, and a job may end before the caller has connected
@@ -96,7 +99,7 @@ class Engine(QObject):
         self, worker: Worker, function: str, title: str, *args: Any, quiet: bool = False, **kwargs: Any
     ) -> Task:
         """quiet: work nobody waits for, not announced by `started`."""
-        task = Task(worker.submit(f"{TASKS}:{function}", *args, **kwargs), title, self)
+        task = Task(worker.submit(f"{TASKS}:{function}", *args, **kwargs), title, self, worker.name)
         task.failed.connect(lambda _error, _detail, t=task, w=worker: self._failed(t, w.name))
         if not quiet:
             self.started.emit(task)
@@ -151,6 +154,26 @@ class Engine(QObject):
         once = Once(radiograph.sha256, radiograph)
         return self._submit(
             self.engine, "explain", title, once, method, dict(params), target, seed, **self._options()
+        )
+
+    def assess(
+        self, radiograph: Radiograph, explanations: Sequence[Explanation], cards: str, seed: int = 0
+    ) -> Task:
+        """done(tuple of ReliabilityCard), in order; a cancelled run may be done with partial cards.
+
+        explanations: of one target. cards: quick, standard or audit.
+        """
+        once = Once(radiograph.sha256, radiograph)
+        count = f"{len(explanations)} maps" if len(explanations) > 1 else explanations[0].title
+        return self._submit(
+            self.engine,
+            "assess",
+            f"Testing {count} ({cards})",
+            once,
+            list(explanations),
+            cards,
+            seed,
+            **self._options(),
         )
 
     def report(self, case: CaseReview, path: Path, page: str) -> Task:

@@ -32,12 +32,14 @@ from app.panels.messages import MessageBar
 from app.panels.regions import RegionsPanel
 from app.panels.studies import StudiesPanel
 from app.panels.tags import TagsPanel
+from app.panels.trust import TrustPanel
 from app.settings import SettingsStore
 from app.theme import Theme, Tokens
 from app.window.actions import Commands, fill_toolbar
 from app.window.files import Files
 from app.window.help import Help
-from app.window.reading import STANDARD, Reading
+from app.window.maps import Maps
+from app.window.reading import Reading
 from app.window.views import ViewArea
 from xai_engine.paths import resources_dir
 
@@ -69,7 +71,13 @@ class MainWindow(QMainWindow):
         self._make_centre()
         self._make_docks()
         self._make_status()
-        handlers = {**self._view_handlers(), **self.files.handlers(), **self.help.handlers()}
+        self.map_commands = Maps(self)
+        handlers = {
+            **self._view_handlers(),
+            **self.map_commands.handlers(),
+            **self.files.handlers(),
+            **self.help.handlers(),
+        }
         self.commands = Commands(self, handlers, theme.tokens)
         self._make_toolbar()
         self._make_menus()
@@ -100,6 +108,7 @@ class MainWindow(QMainWindow):
         self.finding.set_blind(self.store.values.blind_reading)
         self.layers = LayersPanel(self.case)
         self.explain_panel = ExplainPanel()
+        self.trust = TrustPanel(self.case)
         self.regions = RegionsPanel(self.case)
         self.tags = TagsPanel(self.case)
         self.inspector = QTabWidget()
@@ -112,6 +121,7 @@ class MainWindow(QMainWindow):
         for widget, name in (
             (self.finding, "Finding"),
             (maps, "Maps"),
+            (self.trust, "Trust"),
             (self.regions, "Regions"),
             (self.tags, "Tags"),
         ):
@@ -174,8 +184,6 @@ class MainWindow(QMainWindow):
         self.engine.started.connect(self._task_started)
         self.studies_panel.open_requested.connect(self.reading.show)
         self.studies_panel.remove_requested.connect(self.reading.close_study)
-        self.explain_panel.run_requested.connect(self._explain)
-        self.explain_panel.quick_requested.connect(self.explain_standard)
         self.canvas.cursor_moved.connect(self._show_readout)
         self.canvas.zoom_changed.connect(lambda zoom: self.zoom_label.setText(f"{zoom:.0%}"))
         self.canvas.tool_changed.connect(lambda name: self.commands.actions[name].setChecked(True))
@@ -199,13 +207,8 @@ class MainWindow(QMainWindow):
             "flip_v": lambda: canvas.flip("v"),
             "reset": canvas.reset_view,
             "hide": lambda: canvas.set_annotations_visible(not canvas.annotations_visible),
-            "one": lambda: self.views.arrange(1),
-            "two": lambda: self.views.arrange(2),
-            "four": lambda: self.views.arrange(4),
             "next": lambda: self._step(1),
             "previous": lambda: self._step(-1),
-            "standard": lambda: self.explain_standard(None, 0),
-            "hide_maps": case.hide_all,
             "quit": self.close,
             "close_study": self._close_study,
         }
@@ -255,16 +258,7 @@ class MainWindow(QMainWindow):
 
     def explain_standard(self, target: str | None = None, seed: int = 0) -> list[Task]:
         """The three standard maps, one after another."""
-        titles = {d.name: d.title for d in self.explain_panel.methods()}
-        tasks = [self.reading.explain(name, titles.get(name, name), {}, target, seed) for name in STANDARD]
-        self.inspector.setCurrentWidget(self.maps)
-        self.maps.setCurrentWidget(self.layers)
-        return [task for task in tasks if task is not None]
-
-    def _explain(self, method: str, params: dict[str, Any], target: str | None, seed: int) -> None:
-        titles = {d.name: d.title for d in self.explain_panel.methods()}
-        self.reading.explain(method, titles.get(method, method), params, target, seed)
-        self.maps.setCurrentWidget(self.layers)
+        return self.map_commands.explain_preset("standard", target, seed)
 
     # ---- following ---------------------------------------------------------------------------------------------
 
@@ -295,12 +289,14 @@ class MainWindow(QMainWindow):
             "flip_h",
         ):
             act[key].setEnabled(image)
-        for key in ("flip_v", "reset", "hide", "two", "four"):
+        for key in ("flip_v", "reset", "hide", "two", "four", "six", "nine"):
             act[key].setEnabled(image)
         act["report"].setEnabled(prediction is not None and not hidden)
         act["analysis"].setEnabled(prediction is not None and not hidden)
-        act["standard"].setEnabled(readable)
-        act["hide_maps"].setEnabled(bool(self.case.layers))
+        for key in ("quick", "standard", "audit"):
+            act[key].setEnabled(readable)
+        for key in ("hide_maps", "compare", "trust"):
+            act[key].setEnabled(bool(self.case.layers))
         act["undo"].setEnabled(self.case.can_undo)
         act["redo"].setEnabled(self.case.can_redo)
         act["delete"].setEnabled(self.case.selected_region is not None)

@@ -35,6 +35,7 @@ class Settings:
     device: DeviceChoice = "auto"
     threads: int = 0
     blind_reading: bool = False
+    assess_maps: bool = True
     remember_recent: bool = True
     recent: list[str] = field(default_factory=list)
     folder: str = ""

@@ -185,6 +185,10 @@ QLabel[tone="number"] {{ font-size: 22pt; font-weight: 600; }}
 QFrame[message="notice"] {{ background: {t.raised}; border-left: 3px solid {t.accent}; }}
 QFrame[message="warning"] {{ background: {t.raised}; border-left: 3px solid {t.warning}; }}
 QFrame[message="error"] {{ background: {t.raised}; border-left: 3px solid {t.error}; }}
+QFrame[badge] {{ border: 1px solid {t.control}; border-radius: 7px; }}
+QFrame[badge="good"] {{ border-color: {t.good}; }}
+QFrame[badge="warning"] {{ border-color: {t.warning}; }}
+QFrame[badge="error"] {{ border-color: {t.error}; }}
 QFrame[card="true"] {{ background: {t.raised}; border: 1px solid {t.border}; border-radius: 5px; }}
 """
 

@@ -99,7 +99,7 @@ class Compositor:
         """Premultiplied colours (rows, columns, 4; fourth channel 0) and transmittance (rows, columns) of all maps."""
         import cv2
 
-        key = tuple((layer.id, layer.style) for layer in layers), line_width, draft
+        key = tuple((layer.id, layer.drawn, layer.drawn_style) for layer in layers), line_width, draft
         if self._stack is None or self._stack[0] != key:
             if draft:
                 line_width = max(1, line_width // 2)
@@ -120,12 +120,12 @@ class Compositor:
     def _paint(self, layer: Layer, line_width: int, draft: bool) -> tuple[Picture, Picture]:
         import cv2
 
-        key = layer.explanation, layer.style, line_width, draft
+        key = layer.drawn, layer.drawn_style, line_width, draft
         kept = self._painted.get(layer.id)
         if kept is not None and kept[0] == key:
             return kept[1]
         rgba = colour.paint(
-            self._values_of(layer, draft), layer.style, layer.explanation.full_scale, line_width=line_width
+            self._values_of(layer, draft), layer.drawn_style, layer.drawn.full_scale, line_width=line_width
         )
         alpha = _u8(cv2.extractChannel(rgba, 3))
         colours = _u8(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
@@ -137,10 +137,10 @@ class Compositor:
 
     def _values_of(self, layer: Layer, draft: bool) -> npt.NDArray[np.float32]:
         kept = self._maps.get(layer.id)
-        if kept is None or kept[0] is not layer.explanation or kept[1] != draft:
+        if kept is None or kept[0] is not layer.drawn or kept[1] != draft:
             assert self._view is not None
-            values = sample_map(layer.explanation, self._view, draft)
-            kept = layer.explanation, draft, values
+            values = sample_map(layer.drawn, self._view, draft)
+            kept = layer.drawn, draft, values
             self._maps[layer.id] = kept
         return kept[2]
 

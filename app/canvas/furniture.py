@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPen, QPolygonF
+from PySide6.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPen, QPixmap, QPolygonF
 
 from app.canvas.shapes import Points, handles
 from app.canvas.viewport import Viewport, edge_letters
+from app.icons import pixmap
 from app.model.case import CaseModel
 from app.model.layer import Layer
+from app.model.trust import Mark, mark
 from app.theme import DARK
 from xai_engine.evidence import format
 from xai_engine.radiograph import colour
@@ -198,15 +201,72 @@ def bar_colours(bar: colour.ColourBar) -> npt.NDArray[np.uint8]:
     return np.where(shown[:, None], bar.rgb, 0).astype(np.uint8)
 
 
-def colour_bar(painter: QPainter, area: QRectF, layer: Layer) -> None:
-    """Absolute colour bar of a map, right, in the lower half."""
+@lru_cache(maxsize=64)
+def _sign(name: str, tint: str, side: int, ratio: float) -> QPixmap:
+    return pixmap(name, tint, side, ratio)
+
+
+def trust_line(painter: QPainter, box: QRectF, state: Mark, ratio: float, title: str = "") -> None:
+    """The trust state of a map, right-aligned: its icon and, after the title, its word."""
+    metrics = QFontMetricsF(painter.font())
+    side = round(metrics.height() * 0.85)
+    words = f"{title} · {state.word}" if title else state.word
+    text = metrics.elidedText(words, Qt.TextElideMode.ElideLeft, box.width() - side - 4)
+    tint = tone_of(state)
+    left = box.right() - metrics.horizontalAdvance(text) - side - 4
+    place = QPointF(left, box.center().y() - side / 2)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(_HALO)
+    painter.drawEllipse(QRectF(place.x() - 1, place.y() - 1, side + 2, side + 2))
+    painter.drawPixmap(place, _sign(state.icon, tint, side, ratio))
+    write(painter, box, text, _RIGHT, QColor(tint))
+
+
+def tone_of(state: Mark) -> str:
+    """The colour of a trust state on black."""
+    tones = {"good": DARK.good, "warning": DARK.warning, "error": DARK.error}
+    return tones.get(state.tone, DARK.text)
+
+
+def colour_bar(
+    painter: QPainter,
+    area: QRectF,
+    layers: Sequence[Layer],
+    assessing: frozenset[int],
+    ratio: float,
+    titled: bool = True,
+) -> None:
+    """Absolute colour bar of the top map, right, in the lower half; above it every map that is shown with its trust.
+
+    layers: shown ones, lowest first. titled: False where a heading above the canvas says it.
+    """
+    layer = layers[-1]
     metrics = QFontMetricsF(painter.font())
     line = metrics.lineSpacing()
-    room = area.height() / 2 - 2 * line - 24
-    if room < 60:
+    words = 1 + (1 + len(layers) if titled else 0)
+    room = area.height() / 2 - words * line - 24
+    if room >= 60:
+        top = _bar(painter, area, layer, min(room, 220.0)) - 8 - line
+        unit = colour.colour_bar(layer.drawn_style, layer.drawn.full_scale, layer.drawn.unit).unit
+        write(painter, QRectF(area.right() - 260, top, 260, line), unit, _RIGHT)
+    else:
+        top = area.bottom() - line
+    if not titled:
         return
-    bar = colour.colour_bar(layer.style, layer.explanation.full_scale, layer.explanation.unit)
-    height = min(room, 220.0)
+    top -= line
+    trust_line(painter, QRectF(area.right() - 300, top, 300, line), mark(layer, layer.id in assessing), ratio)
+    top -= line
+    write(painter, QRectF(area.right() - 260, top, 260, line), layer.drawn.title, _RIGHT)
+    for other in reversed(layers[:-1]):
+        top -= line
+        state = mark(other, other.id in assessing)
+        trust_line(painter, QRectF(area.right() - 300, top, 300, line), state, ratio, other.drawn.title)
+
+
+def _bar(painter: QPainter, area: QRectF, layer: Layer, height: float) -> float:
+    """The bar with its ticks. Returns the y of its upper edge."""
+    line = QFontMetricsF(painter.font()).lineSpacing()
+    bar = colour.colour_bar(layer.drawn_style, layer.drawn.full_scale, layer.drawn.unit)
     box = QRectF(area.right() - 12, area.bottom() - height - 6, 12, height)
     rgb = bar_colours(bar)[::-1]
     pixels = np.ascontiguousarray(np.repeat(rgb[:, None], 4, axis=1))
@@ -220,10 +280,7 @@ def colour_bar(painter: QPainter, area: QRectF, layer: Layer) -> None:
         painter.setPen(QPen(_TEXT, 1))
         painter.drawLine(QPointF(box.left() - 4, y), QPointF(box.left(), y))
         write(painter, QRectF(box.left() - 88, y - line / 2, 80, line), tick.label, _RIGHT)
-    top = box.top() - 8
-    for text in (bar.unit, layer.title):
-        top -= line
-        write(painter, QRectF(area.right() - 260, top, 260, line), text, _RIGHT)
+    return box.top()
 
 
 def polygon(points: Points, ratio: float) -> QPolygonF:
@@ -263,9 +320,15 @@ def invitation(painter: QPainter, box: QRectF) -> None:
 
 
 def paint_all(
-    painter: QPainter, box: QRectF, case: CaseModel, view: Viewport, ratio: float, top_layer: Layer | None
+    painter: QPainter,
+    box: QRectF,
+    case: CaseModel,
+    view: Viewport,
+    ratio: float,
+    layers: Sequence[Layer],
+    titled: bool = True,
 ) -> None:
-    """Everything that is not the radiograph and not a map, over a whole canvas."""
+    """Everything that is not the radiograph and not a map, over a whole canvas. layers, titled: see `colour_bar`."""
     radiograph = case.radiograph
     assert radiograph is not None
     for shape in case.regions:
@@ -278,5 +341,5 @@ def paint_all(
     orientation_letters(painter, area, case, view, lower)
     if radiograph.study.synthetic:
         notice(painter, area, SYNTHETIC)
-    if top_layer is not None:
-        colour_bar(painter, area, top_layer)
+    if layers:
+        colour_bar(painter, area, layers, case.assessing, ratio, titled)

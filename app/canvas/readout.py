@@ -38,8 +38,7 @@ def read_out(case: CaseModel, row: float, column: float) -> Readout | None:
     if radiograph is None or not (0 <= r < radiograph.rows and 0 <= c < radiograph.columns):
         return None
     layers = tuple(
-        LayerValue(layer.title, value_at(layer.explanation, r, c), layer.explanation.unit)
-        for layer in case.layers
+        LayerValue(layer.drawn.title, value_at(layer.drawn, r, c), layer.drawn.unit) for layer in case.layers
     )
     padding = radiograph.padding is not None and bool(radiograph.padding[r, c])
     return Readout(r, c, float(radiograph.pixels[r, c]), radiograph.unit, layers, padding)

@@ -32,7 +32,7 @@ from app.canvas.viewport import Orientation, Viewport
 from app.model.case import CaseModel
 from app.model.layer import Layer
 from app.theme import DARK
-from xai_engine.radiograph.types import Window
+from xai_engine.radiograph.types import Radiograph, Window
 
 SETTLE_MS = 120
 
@@ -52,9 +52,13 @@ class CanvasView(QWidget):
     tool_changed = Signal(str)
     annotations_changed = Signal(bool)
 
-    def __init__(self, case: CaseModel, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, case: CaseModel, parent: QWidget | None = None, beside: CanvasView | None = None
+    ) -> None:
+        """beside: a view whose reduced copies of the image are shared while both show the same one."""
         super().__init__(parent)
         self.case = case
+        self._beside = beside
         self.viewport = Viewport(1, 1, 1, 1)
         self.measurer = RegionMeasurer(case, self)
         self._compositor: Compositor | None = None
@@ -62,6 +66,7 @@ class CanvasView(QWidget):
         self._fitted = True
         self._annotations = True
         self._framed = True
+        self.titled = True  # False where a heading above the canvas names map and trust
         self._draft = False
         self._tools: dict[str, Tool] = {name: tool(self) for name, tool in TOOLS.items()}
         self._tool = self._tools["window"]
@@ -225,7 +230,7 @@ class CanvasView(QWidget):
             radiograph = self.case.radiograph
             self.cancel()
             self._loupe = None
-            self._compositor = None if radiograph is None else Compositor(radiograph)
+            self._compositor = None if radiograph is None else self._compositor_for(radiograph)
             rows, columns = (1, 1) if radiograph is None else (radiograph.rows, radiograph.columns)
             self.viewport = Viewport(rows, columns, self.viewport.width, self.viewport.height)
             self.fit()
@@ -236,6 +241,12 @@ class CanvasView(QWidget):
                 turned = self.viewport.turned(orientation)
                 self._show(turned.fitted() if self._fitted else turned, self._fitted)
         self.update()
+
+    def _compositor_for(self, radiograph: Radiograph) -> Compositor:
+        beside = self._beside._compositor if self._beside is not None else None
+        if beside is not None and beside.radiograph is radiograph:
+            return beside.sibling()
+        return Compositor(radiograph)
 
     def _show(self, viewport: Viewport, fitted: bool = False) -> None:
         scale = self.viewport.scale
@@ -274,10 +285,14 @@ class CanvasView(QWidget):
                     self._paint_image(painter)
                     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
                     if self._annotations:
-                        layers = self.shown_layers()
-                        top = layers[-1] if layers else None
                         furniture.paint_all(
-                            painter, QRectF(self.rect()), self.case, self.viewport, self.ratio, top
+                            painter,
+                            QRectF(self.rect()),
+                            self.case,
+                            self.viewport,
+                            self.ratio,
+                            self.shown_layers(),
+                            self.titled,
                         )
                     self._tool.paint(painter)
                     if self._tool.name == "magnify":

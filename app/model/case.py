@@ -13,6 +13,7 @@ import numpy.typing as npt
 from app.model.history import History, Snapshot
 from app.model.layer import Layer
 from app.model.signal import Signal
+from xai_engine.assess.types import ReliabilityCard
 from xai_engine.classifier.types import Prediction
 from xai_engine.explain.types import Explanation
 from xai_engine.radiograph import display
@@ -22,7 +23,16 @@ from xai_engine.radiograph.types import Radiograph, Voi
 
 Rotation = Literal[0, 90, 180, 270]
 Field = Literal[
-    "radiograph", "voi", "view", "prediction", "layers", "regions", "statistics", "selection", "history"
+    "radiograph",
+    "voi",
+    "view",
+    "prediction",
+    "layers",
+    "trust",
+    "regions",
+    "statistics",
+    "selection",
+    "history",
 ]
 
 
@@ -31,6 +41,7 @@ class CaseModel:
 
     `changed` emits the name of what has changed (a `Field`), after the change. `rotation` (clockwise, degrees) is
     applied to the image first, then `flip_h` (left and right change places on the screen) and `flip_v`.
+    `assessing`: layers whose reliability is being computed; "trust" tells of it and of every new card.
     Undo covers regions and the styles of layers; edits inside `with case.edit():` are one step.
     """
 
@@ -46,6 +57,7 @@ class CaseModel:
         self.flip_v = False
         self.prediction: Prediction | None = None
         self.layers: tuple[Layer, ...] = ()
+        self.assessing: frozenset[int] = frozenset()
         self.regions: tuple[Region, ...] = ()
         self.statistics: dict[str, RegionStatistics] = {}
         self.selected_region: str | None = None
@@ -69,6 +81,7 @@ class CaseModel:
         self.invert, self.rotation, self.flip_h, self.flip_v = False, 0, False, False
         self.prediction = None
         self.layers = ()
+        self.assessing = frozenset()
         self.regions = ()
         self.statistics = {}
         self._measured = {}
@@ -145,14 +158,17 @@ class CaseModel:
         source_map: npt.NDArray[np.float32] | None = None,
         *,
         style: LayerStyle | None = None,
+        card: ReliabilityCard | None = None,
     ) -> Layer:
         """Lay a map on top, or put it in the place (and style) of the map of the same method.
 
         source_map: `explanation.in_source()` where it has been made already, float32 (rows, columns).
+        card: of this very map; the card of a map that is replaced goes with it.
         """
         old = next((layer for layer in self.layers if layer.explanation.method == explanation.method), None)
         style = style or (old.style if old else LayerStyle())
-        layer = Layer(self._next_layer, explanation, style, True, [] if source_map is None else [source_map])
+        source = [] if source_map is None else [source_map]
+        layer = Layer(self._next_layer, explanation, style, True, source, card)
         self._next_layer += 1
         if old is None:
             self.layers = (*self.layers, layer)
@@ -173,6 +189,22 @@ class CaseModel:
     def set_visible(self, layer_id: int, visible: bool) -> None:
         self._hidden -= {layer_id}
         self._replace_layer(layer_id, visible=visible)
+
+    def set_spread(self, layer_id: int, spread: bool) -> None:
+        """Show a map's uncertainty instead of its values, where it is known."""
+        self._replace_layer(layer_id, spread=spread)
+
+    def set_card(self, layer_id: int, card: ReliabilityCard | None) -> None:
+        """How far a map can be trusted. Nothing happens where the map has gone."""
+        self.layers = tuple(
+            replace(layer, card=card) if layer.id == layer_id else layer for layer in self.layers
+        )
+        self.changed.emit("trust")
+
+    def set_assessing(self, layer_ids: frozenset[int]) -> None:
+        if layer_ids != self.assessing:
+            self.assessing = layer_ids
+            self.changed.emit("trust")
 
     def show_only(self, layer_id: int) -> None:
         """Show this map and hide the others."""

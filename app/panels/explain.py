@@ -1,38 +1,32 @@
-"""What can be asked of the classifier: a form for every method, made from the registry."""
+"""What can be asked of the classifier: presets of several methods, and a form for every method, made from the registry."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from PySide6.QtCore import QEvent, QLocale, QObject, Qt, Signal
+from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QStandardItemModel
 from PySide6.QtWidgets import (
-    QCheckBox,
     QComboBox,
-    QDoubleSpinBox,
     QFormLayout,
     QFrame,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
-    QLineEdit,
     QPushButton,
     QScrollArea,
-    QSizePolicy,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
+from app.panels.method_form import MOST, MethodForm, give_way
 from app.panels.text import plain_label, tip
 from xai_engine.classifier.types import ModelInfo
 from xai_engine.evidence import format
 from xai_engine.evidence.case import read_map
 from xai_engine.explain import registry
-from xai_engine.explain.registry import MethodDescription, ParameterDescription
-
-_MOST = 2**31 - 1
-_LONG_UNIT = 12
-"""Units of more characters stand in the label: beside the number they would be cut off."""
+from xai_engine.explain.registry import MethodDescription
 
 _FAMILIES = {
     "gradient": "Gradients",
@@ -44,189 +38,24 @@ _FAMILIES = {
 }
 
 
-class _Real(QDoubleSpinBox):
-    """Shows as many decimals as the number has, with a point, as the report does."""
-
-    def textFromValue(self, value: float) -> str:
-        return format.exact(value).replace(format.MINUS, "-")
-
-
-class ParameterField:
-    """A widget that asks for one parameter. `value()` is in the parameter's own type, within its range."""
-
-    def __init__(self, about: ParameterDescription) -> None:
-        self.about = about
-        self.widget = self._make(about)
-        bounds = ""
-        if about.low is not None and about.high is not None:
-            bounds = f"\n{format.exact(about.low)} … {format.exact(about.high)} {about.unit}".rstrip()
-        default = format.parameter(about.default) if about.default != "" else "automatic"
-        self.help = tip(f"{about.meaning}{bounds}\nDefault: {default}")
-        self.widget.setToolTip(self.help)
-        self.widget.setAccessibleName(about.name.replace("_", " "))
-        self.widget.setAccessibleDescription(about.meaning)
-
-    @staticmethod
-    def _make(about: ParameterDescription) -> QWidget:
-        if about.type == "bool":
-            box = QCheckBox()
-            box.setChecked(bool(about.default))
-            return box
-        if about.type == "int":
-            number = QSpinBox()
-            number.setRange(
-                int(about.low) if about.low is not None else -_MOST,
-                int(about.high) if about.high is not None else _MOST,
-            )
-            number.setValue(int(about.default))
-            number.setSuffix(_suffix(about.unit))
-            return number
-        if about.type == "float":
-            real = _Real()
-            real.setLocale(QLocale.c())
-            real.setDecimals(4)
-            real.setRange(
-                about.low if about.low is not None else -1e9, about.high if about.high is not None else 1e9
-            )
-            real.setValue(float(about.default))
-            real.setSingleStep(max(abs(float(about.default)) / 10, 0.001))
-            real.setSuffix(_suffix(about.unit))
-            return real
-        if about.choices:
-            combo = QComboBox()
-            for choice in about.choices:
-                combo.addItem(choice or "automatic", choice)
-            combo.setCurrentIndex(combo.findData(about.default))
-            return combo
-        if about.name == "layer":
-            layers = QComboBox()
-            layers.setEditable(True)
-            layers.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
-            layers.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            _say_in(layers, "automatic")
-            layers.setEditText(str(about.default))
-            return layers
-        text = QLineEdit(str(about.default))
-        text.setPlaceholderText("automatic")
-        return text
-
-    def value(self) -> bool | int | float | str:
-        widget = self.widget
-        if isinstance(widget, QCheckBox):
-            return widget.isChecked()
-        if isinstance(widget, QSpinBox | QDoubleSpinBox):
-            return widget.value()
-        if isinstance(widget, QComboBox):
-            return widget.currentText().strip() if widget.isEditable() else str(widget.currentData())
-        assert isinstance(widget, QLineEdit)
-        return widget.text().strip()
-
-    def set_value(self, value: Any) -> None:
-        widget = self.widget
-        if isinstance(widget, QCheckBox):
-            widget.setChecked(bool(value))
-        elif isinstance(widget, QSpinBox):
-            widget.setValue(int(value))
-        elif isinstance(widget, QDoubleSpinBox):
-            widget.setValue(float(value))
-        elif isinstance(widget, QComboBox) and widget.isEditable():
-            widget.setEditText(str(value))
-        elif isinstance(widget, QComboBox):
-            widget.setCurrentIndex(widget.findData(value))
-        elif isinstance(widget, QLineEdit):
-            widget.setText(str(value))
-
-
-def _say_in(box: QComboBox, placeholder: str) -> None:
-    line = box.lineEdit()
-    if line is not None:
-        line.setPlaceholderText(placeholder)
-
-
-def _give_way(box: QWidget) -> None:
-    """Long choices must not widen the panel; and Fusion's number fields cut off descenders of some fonts."""
-    if isinstance(box, QComboBox | QLineEdit):
-        box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        box.setMinimumWidth(110)
-    elif isinstance(box, QSpinBox | QDoubleSpinBox):
-        box.setMinimumHeight(box.fontMetrics().height() + 10)
-        box.setMinimumWidth(80)
-
-
-def _suffix(unit: str) -> str:
-    return f" {unit}" if unit and len(unit) <= _LONG_UNIT else ""
-
-
-def _label(about: ParameterDescription) -> str:
-    text = about.name.replace("_", " ").capitalize()
-    return f"{text} ({about.unit})" if len(about.unit) > _LONG_UNIT else text
-
-
-class MethodForm(QWidget):
-    """Summary, cost and every parameter of one method. Layers of the model are offered once it is known."""
-
-    def __init__(
-        self, about: MethodDescription, model: ModelInfo | None, parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
-        self.about = about
-        summary = plain_label(about.summary)
-        cost = plain_label(f"Cost: {about.cost}. Unit: {about.unit}.", "muted")
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
-        self.fields: dict[str, ParameterField] = {}
-        for each in about.parameters:
-            field = ParameterField(each)
-            self.fields[each.name] = field
-            _give_way(field.widget)
-            label = QLabel(_label(each))
-            label.setWordWrap(True)
-            label.setToolTip(field.help)
-            label.setBuddy(field.widget)
-            form.addRow(label, field.widget)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for words in (summary, cost):
-            words.setToolTip(tip(about.source))
-            layout.addWidget(words)
-        layout.addLayout(form)
-        self.set_model(model)
-
-    def set_model(self, model: ModelInfo | None) -> None:
-        """Offer the layers that this model names; what is entered stays."""
-        field = self.fields.get("layer")
-        if model is not None and field is not None and isinstance(field.widget, QComboBox):
-            text = field.widget.currentText()
-            field.widget.clear()
-            field.widget.addItems(list(model.layers))
-            field.widget.setEditText(text)
-            _say_in(field.widget, f"automatic: {model.default_layer}")
-            field.widget.setToolTip(tip(f"{field.about.meaning}\nAutomatic: {model.default_layer}"))
-
-    def values(self) -> dict[str, bool | int | float | str]:
-        return {name: field.value() for name, field in self.fields.items()}
-
-    def reset(self) -> None:
-        for field in self.fields.values():
-            field.set_value(field.about.default)
-
-
 class ExplainPanel(QWidget):
-    """Choose a method, set it, run it; or run the three standard ones."""
+    """Choose a method, set it, run it; or run a preset of several. What is entered for a method stays entered."""
 
     run_requested = Signal(str, object, object, int)
     """method, parameters, target class (None: the model's finding), seed"""
-    quick_requested = Signal(object, int)
-    """target class, seed"""
+    preset_requested = Signal(str, object, int)
+    """name of the preset, target class, seed"""
+    read_requested = Signal(str, object)
+    """method, parameters"""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setAccessibleName("Explain")
         self._model: ModelInfo | None = None
         self._methods = {about.name: about for about in registry.describe()}
-        self.standard = QPushButton("Three standard maps")
-        self.standard.setToolTip("Integrated Gradients, Grad-CAM and LIME with their default parameters")
+        self._times: dict[str, float] = {}
+        self.presets: dict[str, QPushButton] = {}
+        self.times: dict[str, QLabel] = {}
         self.choice = QComboBox()
         self.choice.setAccessibleName("Method")
         self._offer_methods()
@@ -234,17 +63,20 @@ class ExplainPanel(QWidget):
         self.target.setAccessibleName("Target class")
         self.target.setToolTip("The class that the map speaks for")
         self.seed = QSpinBox()
-        self.seed.setRange(0, _MOST)
+        self.seed.setRange(0, MOST)
         self.seed.setAccessibleName("Seed")
         self.seed.setToolTip("The same seed gives the same map again")
         self.run = QPushButton("Explain")
         self.defaults = QPushButton("Defaults")
+        self.defaults.setToolTip("Set every parameter of this method back to its default")
+        self.more = QPushButton("How to read …")
+        self.more.setToolTip("What the values mean, where this method misleads, its parameters and source")
         self.why = plain_label(tone="muted")
         self.reading = plain_label(tone="muted")
         self.form: MethodForm
         self._place = QVBoxLayout()
         self._build()
-        self.standard.clicked.connect(lambda: self.quick_requested.emit(self.target_name, self.seed.value()))
+        self.more.clicked.connect(lambda: self.read_requested.emit(self.form.about.name, self.form.values()))
         self.run.clicked.connect(self._request)
         self.defaults.clicked.connect(lambda: self.form.reset())
         self.choice.currentIndexChanged.connect(self._show_form)
@@ -254,7 +86,7 @@ class ExplainPanel(QWidget):
         self.set_enabled_for_image(False)
         for widget in (self.choice, self.target, self.seed):
             self._leave_wheel(widget)
-            _give_way(widget)
+            give_way(widget)
 
     def _offer_methods(self) -> None:
         """By family; headings cannot be chosen."""
@@ -297,13 +129,15 @@ class ExplainPanel(QWidget):
         column = QVBoxLayout(inner)
         column.setContentsMargins(10, 8, 10, 8)
         column.setSpacing(9)
-        for words in (self.standard, self.why):
-            column.addWidget(words)
+        column.addWidget(self._preset_box())
+        column.addWidget(self.why)
+        column.addWidget(plain_label("One method", "heading"))
         column.addLayout(head)
         column.addLayout(self._place)
         column.addLayout(buttons)
         column.addWidget(heading)
         column.addWidget(self.reading)
+        column.addWidget(self.more)
         column.addStretch(1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -313,6 +147,48 @@ class ExplainPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)
+
+    def _preset_box(self) -> QWidget:
+        """A button for each preset, beside it what it computes and how long that takes."""
+        box = QWidget()
+        grid = QGridLayout(box)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(10)
+        grid.setVerticalSpacing(6)
+        grid.setColumnStretch(1, 1)
+        grid.addWidget(plain_label("Several methods at once", "heading"), 0, 0, 1, 2)
+        for row, preset in enumerate(registry.presets(), start=1):
+            button = QPushButton(preset.title)
+            titles = ", ".join(self._methods[name].title for name, _ in preset.methods)
+            button.setToolTip(tip(f"{preset.meaning}\n{titles}"))
+            button.setAccessibleName(f"{preset.title}: {titles}")
+            button.setAccessibleDescription(preset.meaning)
+            button.clicked.connect(
+                lambda _checked=False, n=preset.name: self.preset_requested.emit(
+                    n, self.target_name, self.seed.value()
+                )
+            )
+            self.presets[preset.name] = button
+            self.times[preset.name] = plain_label(tone="muted")
+            grid.addWidget(button, row, 0, Qt.AlignmentFlag.AlignTop)
+            grid.addWidget(self.times[preset.name], row, 1)
+        self._show_times()
+        return box
+
+    def note_time(self, method: str, seconds: float) -> None:
+        """How long a method has taken on this machine: what the next run is expected to take."""
+        self._times[method] = seconds
+        self._show_times()
+
+    def _show_times(self) -> None:
+        for preset in registry.presets():
+            names = [name for name, _ in preset.methods]
+            count = f"{len(names)} map{'s' if len(names) > 1 else ''}"
+            if all(name in self._times for name in names):
+                when = f"about {format.duration(sum(self._times[name] for name in names))}"
+            else:
+                when = preset.expected
+            self.times[preset.name].setText(f"{count}, {when}")
 
     @property
     def target_name(self) -> str | None:
@@ -337,7 +213,7 @@ class ExplainPanel(QWidget):
 
     def set_enabled_for_image(self, ready: bool, reason: str = "") -> None:
         """False while there is nothing to explain; `reason` is shown."""
-        for button in (self.run, self.standard):
+        for button in (self.run, *self.presets.values()):
             button.setEnabled(ready)
         self.why.setText("" if ready else reason)
         self.why.setVisible(bool(self.why.text()))

@@ -141,6 +141,22 @@ class ColourMapBox(ChoiceBox):
                 painter.end()
 
 
+def fitting_bar(
+    style: LayerStyle, full_scale: float, unit: str, metrics: QFontMetricsF, width: float
+) -> colour.ColourBar:
+    """A lying colour bar with as many ticks as stand side by side on `width` pixels, at least those of its ends."""
+    gap = metrics.horizontalAdvance("  ")
+    for most in (7, 6, 5, 4, 3, 2):
+        bar = colour.colour_bar(style, full_scale, unit, max_ticks=most)
+        sizes = [metrics.horizontalAdvance(tick.label) for tick in bar.ticks]
+        inner = width - max(sizes) - 4
+        places = [tick.fraction * inner for tick in bar.ticks]
+        pairs = zip(places, places[1:], sizes, sizes[1:], strict=False)
+        if all(right - left >= (a + b) / 2 + gap for left, right, a, b in pairs):
+            break
+    return bar
+
+
 class ColourBarStrip(QWidget):
     """A colour bar in absolute units, lying."""
 
@@ -174,8 +190,8 @@ class ColourBarStrip(QWidget):
                 painter.end()
 
     def _draw(self, painter: QPainter) -> None:
-        bar = colour.colour_bar(self._style, self._full_scale, self._unit)
         metrics = QFontMetricsF(self.font())
+        bar = fitting_bar(self._style, self._full_scale, self._unit, metrics, self.width())
         line = metrics.lineSpacing()
         side = max(metrics.horizontalAdvance(tick.label) for tick in bar.ticks) / 2 + 2
         box = QRectF(side, 1, self.width() - 2 * side, 10)

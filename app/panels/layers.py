@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from PySide6.QtCore import QEvent, Qt
+from PySide6.QtCore import QEvent, Qt, Signal
 from PySide6.QtWidgets import (
     QCheckBox,
     QFrame,
@@ -20,6 +20,8 @@ from app.canvas.binding import listen
 from app.icons import icon
 from app.model.case import CaseModel
 from app.model.layer import Layer
+from app.model.trust import Mark, mark
+from app.panels.badge import TrustBadge
 from app.panels.form_widgets import ChoiceBox, ColourBarStrip, ColourMapBox, PercentSlider, tool_button
 from app.theme import current_tokens
 from xai_engine.evidence import format
@@ -58,7 +60,11 @@ def notes(explanation: Explanation) -> str:
 
 
 class LayerCard(QFrame):
-    """Controls of one map. Emits nothing: it acts on the case."""
+    """Controls of one map. They act on the case; what belongs elsewhere is asked for: read_requested and trust_requested
+    carry the layer's id."""
+
+    read_requested = Signal(int)
+    trust_requested = Signal(int)
 
     def __init__(self, case: CaseModel, layer: Layer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -88,11 +94,30 @@ class LayerCard(QFrame):
         self.remove = tool_button(
             "Remove this map", lambda: case.remove_layer(self.layer_id), icon_name="close"
         )
+        self.read = tool_button(
+            f"How to read {title}", lambda: self.read_requested.emit(self.layer_id), icon_name="read"
+        )
         head = QHBoxLayout()
         head.setSpacing(0)
         head.addWidget(self.visible_box, 1)
-        for button in (self.up, self.down, self.remove):
+        for button in (self.read, self.up, self.down, self.remove):
             head.addWidget(button)
+        self.badge = TrustBadge()
+        self.why = tool_button("Why: show the reliability card", self._ask_trust)
+        self.why.setText("Why?")
+        self.spread = QCheckBox("Uncertainty")
+        self.spread.setToolTip(
+            "Show how far the members differ at each place (standard deviation) instead of the map"
+        )
+        self.spread.setAccessibleName(f"Show the uncertainty of {title}")
+        self.spread.setVisible(explanation.uncertainty is not None)
+        self.spread.clicked.connect(lambda on: case.set_spread(self.layer_id, on))
+        trust = QHBoxLayout()
+        trust.setSpacing(6)
+        trust.addWidget(self.badge)
+        trust.addWidget(self.why)
+        trust.addStretch(1)
+        trust.addWidget(self.spread)
 
         self.opacity = PercentSlider("Opacity")
         self.threshold = PercentSlider("Threshold", 95)
@@ -123,6 +148,7 @@ class LayerCard(QFrame):
         layout.setContentsMargins(8, 5, 5, 6)
         layout.setSpacing(5)
         layout.addLayout(head)
+        layout.addLayout(trust)
         for widget in (self.note, self.opacity, self.threshold):
             layout.addWidget(widget)
         layout.addLayout(choices)
@@ -137,9 +163,18 @@ class LayerCard(QFrame):
         self.mode.set_value(style.mode)
         self.sign.set_value(style.sign)
         self.colours.set_value(style.colour_map)
-        self.bar.show_scale(style, layer.explanation.full_scale, layer.explanation.unit)
+        self.bar.show_scale(layer.drawn_style, layer.drawn.full_scale, layer.drawn.unit)
+        self.spread.setChecked(layer.spread)
+        for box in (self.sign, self.colours):  # an uncertainty has no sign, and its own colours
+            box.setEnabled(layer.drawn is layer.explanation)
         self.up.setEnabled(can_rise)
         self.down.setEnabled(can_sink)
+
+    def show_trust(self, state: Mark, reasons: tuple[str, ...]) -> None:
+        self.badge.show_mark(state, reasons)
+
+    def _ask_trust(self) -> None:
+        self.trust_requested.emit(self.layer_id)
 
     def let_go(self) -> None:
         """The card goes away, perhaps in the middle of a drag."""
@@ -163,11 +198,15 @@ class LayerCard(QFrame):
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.PaletteChange and hasattr(self, "remove"):
             self.remove.setIcon(icon("close", current_tokens()))
+            self.read.setIcon(icon("read", current_tokens()))
         super().changeEvent(event)
 
 
 class LayersPanel(QWidget):
-    """Every map of a case with its controls. Works from a width of 280 pixels on."""
+    """Every map of a case with its controls. Works from a width of 280 pixels on. Signals: of its cards."""
+
+    read_requested = Signal(int)
+    trust_requested = Signal(int)
 
     def __init__(self, case: CaseModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -204,7 +243,7 @@ class LayersPanel(QWidget):
         self._changed("layers")
 
     def _changed(self, field: str) -> None:
-        if field != "layers":
+        if field not in ("layers", "trust"):
             return
         layers = self._case.layers
         for gone in set(self.cards) - {layer.id for layer in layers}:
@@ -217,10 +256,14 @@ class LayersPanel(QWidget):
             shown = self.cards.get(layer.id)
             if shown is None:
                 shown = self.cards[layer.id] = LayerCard(self._case, layer)
+                shown.read_requested.connect(self.read_requested)
+                shown.trust_requested.connect(self.trust_requested)
             if self._stack.indexOf(shown) != place:
                 self._stack.removeWidget(shown)
                 self._stack.insertWidget(place, shown)
             shown.show_layer(layer, place > 0, place < len(layers) - 1)
+            reasons = layer.card.reasons if layer.card is not None else ()
+            shown.show_trust(mark(layer, layer.id in self._case.assessing), reasons)
         self._empty.setVisible(not layers)
         self._head.setVisible(bool(layers))
         self.hide_button.setVisible(bool(layers))

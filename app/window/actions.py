@@ -61,13 +61,20 @@ COMMANDS = (
     Command("reset", "View", "Reset", "reset", shown_key="Space"),
     Command("hide", "View", "Only the radiograph", "hide", shown_key=".", tip="Hide everything that is not the radiograph"),
     Command("-", "View", ""),
+    Command("compare", "View", "Compare maps", "compare-maps", "C", tip="Every map in a view of its own, with linked zoom and window"),
     Command("one", "View", "One view", "single", "Ctrl+1", group="views"),
     Command("two", "View", "Two views: plain and maps", "compare", "Ctrl+2", group="views"),
     Command("four", "View", "Four views: plain and single maps", "compare-four", "Ctrl+4", group="views"),
+    Command("six", "View", "Six views", "compare-six", "Ctrl+6", group="views"),
+    Command("nine", "View", "Nine views", "compare-nine", "Ctrl+9", group="views"),
     Command("-", "View", ""),
     Command("next", "View", "Next image", "", "PgDown"),
     Command("previous", "View", "Previous image", "", "PgUp"),
-    Command("standard", "Explain", "Three standard maps", "explain", "Ctrl+Return", tip="Integrated Gradients, Grad-CAM and LIME"),
+    Command("quick", "Explain", "Quick maps", "", "Ctrl+Shift+Return"),
+    Command("standard", "Explain", "Standard maps", "explain", "Ctrl+Return"),
+    Command("audit", "Explain", "Audit maps", ""),
+    Command("-", "Explain", ""),
+    Command("trust", "Explain", "How far can the maps be trusted?", "", "T"),
     Command("hide_maps", "Explain", "Hide or show all maps", "", "Ctrl+H"),
     Command("shortcuts", "Help", "Keys", "", "F1"),
     Command("about", "Help", "About Radiolucent"),
@@ -166,12 +173,17 @@ def fill_toolbar(bar: QToolBar, commands: Commands, presets: QMenu, tokens: Toke
     for key in ("fit", "actual", "invert", "rotate_left", "rotate_right", "reset", "hide"):
         bar.addAction(act[key])
     bar.addSeparator()
-    for key in ("one", "two", "four"):
+    for key in ("one", "two", "four", "compare"):
         bar.addAction(act[key])
     bar.addSeparator()
     explain = QToolButton(bar)
     explain.setDefaultAction(act["standard"])
-    explain.setText("Explain")
+    act["standard"].setIconText("Explain")  # a button follows its action's words
+    choices = QMenu(explain)
+    for key in ("quick", "standard", "audit"):
+        choices.addAction(act[key])
+    explain.setMenu(choices)
+    explain.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
     explain.setToolButtonStyle(bar.toolButtonStyle().ToolButtonTextBesideIcon)
     bar.addWidget(explain)
     report = QToolButton(bar)

@@ -19,16 +19,17 @@ from app.engine import Engine, Task
 from app.model.case import CaseModel
 from app.model.layer import Layer
 from app.model.studies import StudyList
+from app.window.record import review
+from xai_engine.assess.types import ReliabilityCard
 from xai_engine.classifier.types import ModelInfo, Prediction
 from xai_engine.errors import RadiolucentError
-from xai_engine.evidence.case import CaseReview, now
+from xai_engine.evidence.case import CaseReview
 from xai_engine.explain.types import Explanation
 from xai_engine.radiograph import display
 from xai_engine.radiograph.colour import LayerStyle
 from xai_engine.radiograph.regions import Region
 from xai_engine.radiograph.types import Radiograph
 
-STANDARD = ("integrated-gradients", "grad-cam", "lime")
 KEPT = 6  # images whose pixels stay in memory while others are shown
 SUFFIXES = {".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ""}
 LARGEST_FOLDER = 5_000
@@ -257,7 +258,7 @@ class Reading(QObject):
             self.case.set_prediction(kept.prediction)
             self._score(path, kept.prediction)
         for layer in kept.layers:
-            fresh = self.case.add_layer(layer.explanation, style=layer.style)
+            fresh = self.case.add_layer(layer.explanation, style=layer.style, card=layer.card)
             self.case.set_visible(fresh.id, layer.visible)
         unsaved = path in self.unsaved
         for region in kept.regions:
@@ -352,33 +353,29 @@ class Reading(QObject):
                 self._kept[path] = replace(kept, layers=(*others, layer))
                 return
 
+    def assessed(
+        self, sha: str, explanations: Sequence[Explanation], cards: Sequence[ReliabilityCard]
+    ) -> None:
+        """Put each card on its map, also where the reader has moved on to another image. A map that has gone is passed over."""
+        known = dict(zip(map(id, explanations), cards, strict=True))
+        if self.case.radiograph is not None and self.case.radiograph.sha256 == sha:
+            for layer in self.case.layers:
+                if id(layer.explanation) in known:
+                    self.case.set_card(layer.id, known[id(layer.explanation)])
+            return
+        for path, kept in self._kept.items():
+            if kept.radiograph.sha256 == sha:
+                layers = tuple(
+                    replace(layer, card=known.get(id(layer.explanation), layer.card)) for layer in kept.layers
+                )
+                self._kept[path] = replace(kept, layers=layers)
+                return
+
     # ---- the record --------------------------------------------------------------------------------------------
 
     def review(self, reader: str, impression: str) -> CaseReview | None:
         """Everything on the screen as the record that report and JSON are made of; None before a verdict."""
-        case = self.case
-        if case.radiograph is None or case.prediction is None or case.voi is None:
-            return None
-        explanations = tuple(layer.explanation for layer in case.layers)
-        seed = next((e.seed for e in explanations), 0)
-        review = CaseReview(
-            radiograph=case.radiograph,
-            voi=case.voi,
-            prediction=case.prediction,
-            explanations=explanations,
-            styles={},
-            regions=case.regions,
-            statistics=dict(case.statistics),
-            environment=dict(self.environment),
-            created=now(),
-            voi_key=case.preset_key or "manual",
-            invert=case.invert,
-            reader=reader,
-            impression=impression,
-            seed=seed,
-        )
-        styles = {name: layer.style for name, layer in zip(review.names(), case.layers, strict=True)}
-        return replace(review, styles=styles)
+        return review(self.case, self.environment, reader, impression)
 
 
 def thumbnail(radiograph: Radiograph, side: int = 96) -> npt.NDArray[np.uint8]:

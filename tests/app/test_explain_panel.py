@@ -165,14 +165,41 @@ def test_entries_survive_another_method_and_a_model_that_loads_again(
     assert runs[-1][2] == "normal"
 
 
-def test_three_standard_maps(panel: ExplainPanel) -> None:
+@pytest.mark.parametrize("preset", registry.presets(), ids=lambda preset: preset.name)
+def test_presets_are_those_of_the_registry(panel: ExplainPanel, preset: registry.Preset) -> None:
     asked: list[tuple[Any, ...]] = []
-    panel.quick_requested.connect(lambda *values: asked.append(values))
+    panel.preset_requested.connect(lambda *values: asked.append(values))
     panel.seed.setValue(3)
-    QTest.mouseClick(panel.standard, Qt.MouseButton.LeftButton)
+    button = panel.presets[preset.name]
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
     panel.set_model(None)
-    panel.standard.click()
-    assert asked == [("pneumonia", 3), (None, 3)]
+    QTest.keyClick(button, Qt.Key.Key_Space)
+    assert asked == [(preset.name, "pneumonia", 3), (preset.name, None, 3)]
+    titles = [registry.method_class(name).title for name, _ in preset.methods]
+    assert all(title in button.toolTip() for title in titles)
+    assert all(title in button.accessibleName() for title in titles)
+
+
+def test_expected_times_are_those_of_the_last_runs(panel: ExplainPanel) -> None:
+    chosen = next(each for each in registry.presets() if each.name == "standard")
+    names = [name for name, _ in chosen.methods]
+    assert panel.times["standard"].text() == f"{len(names)} maps, {chosen.expected}"
+    for name in names[:-1]:
+        panel.note_time(name, 20.0)
+    assert chosen.expected in panel.times["standard"].text()  # one is still unknown
+    panel.note_time(names[-1], 5.0)
+    assert panel.times["standard"].text() == f"{len(names)} maps, about {20 * (len(names) - 1) + 5} s"
+
+
+def test_the_page_is_asked_for_with_what_is_entered(panel: ExplainPanel) -> None:
+    asked: list[tuple[Any, ...]] = []
+    panel.read_requested.connect(lambda *values: asked.append(values))
+    panel.show_method("lime")
+    panel.form.fields["samples"].set_value(400)
+    panel.more.click()
+    name, params = asked[0]
+    assert name == "lime"
+    assert params["samples"] == 400
 
 
 def test_without_an_image_it_says_why(panel: ExplainPanel, runs: list[tuple[Any, ...]]) -> None:

@@ -8,6 +8,7 @@ mathematics lives in
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
@@ -172,6 +173,63 @@ def names() -> tuple[str, ...]:
 def describe() -> list[MethodDescription]:
     """All methods with their parameters."""
     return [method.description() for method in _table().values()]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Methods that are asked for together. methods: (name, parameters) in the order in which they run.
+
+    expected: how long it takes, in words, for machines on which it has not run yet.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    methods: tuple[tuple[str, Mapping[str, Value]], ...]
+    expected: str
+
+
+def presets() -> tuple[Preset, ...]:
+    """What is offered to people who do not want to choose methods: quick, standard, audit."""
+    return _PRESETS
+
+
+_PRESETS = (
+    Preset(
+        "quick",
+        "Quick",
+        "Three ideas of one look each: a zone, and two ways to share the score out over pixels.",
+        (("grad-cam", {}), ("lrp", {}), ("deep-lift", {})),
+        "at most 3 s",
+    ),
+    Preset(
+        "standard",
+        "Standard",
+        "Shares of the score, the zone, and what happens when parts are hidden.",
+        (("integrated-gradients", {}), ("grad-cam", {}), ("lime", {})),
+        "some 10 s",
+    ),
+    Preset(
+        "audit",
+        "Audit",
+        "Every family of methods, and what they agree on.",
+        tuple(
+            (name, {})
+            for name in (
+                "integrated-gradients",
+                "deep-shap",
+                "lrp",
+                "grad-cam",
+                "occlusion",
+                "lime",
+                "kernel-shap",
+                "rise",
+                "consensus",
+            )
+        ),
+        "about a minute or more",
+    ),
+)
 
 
 def method_class(name: str) -> type[Method]:
