@@ -42,7 +42,7 @@ def file_facts(r: Radiograph) -> tuple[Tag, ...]:
         ("Photometric", r.source_photometric),
         ("Pixel spacing", format.spacing(r.spacing)),
         ("Frames", str(r.frames) if r.frames > 1 else ""),
-        ("SHA-256", r.sha256),
+        ("SHA-256", r.file_sha256),
         *(("Notice", notice) for notice in r.notices),
     ]
     return tuple(Tag(FILE, keyword, "", value) for keyword, value in rows if value)

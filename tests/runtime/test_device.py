@@ -98,3 +98,10 @@ def test_environment_is_json_and_says_what_was_used() -> None:
     assert (record["device"], record["precision"], record["threads"]) == ("cpu", "fp32", 2)
     assert record["monai"][0].isdigit()
     assert platform.node() not in json.dumps(record)
+
+
+def test_fewer_threads_on_request_never_more() -> None:
+    most = device.choose("cpu").threads
+    assert device.choose("cpu", threads=1).threads == 1
+    assert device.choose("cpu", threads=4096).threads == most
+    assert device.choose("cpu", threads=0).threads == most

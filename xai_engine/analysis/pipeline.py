@@ -7,16 +7,17 @@ come from one place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xai_engine.errors import Cancelled, RefusedImage
+from xai_engine.errors import Cancelled, RefusedImage, UsageError
 from xai_engine.evidence import record
 from xai_engine.evidence.case import CaseReview, now
-from xai_engine.radiograph import colour, display, regions
+from xai_engine.radiograph import colour, display, mirror, regions
 from xai_engine.runtime import atomic, device
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from xai_engine.classifier.types import Prediction
     from xai_engine.explain.registry import Method
     from xai_engine.explain.types import Explanation
+    from xai_engine.explain.what_if import Fill, WhatIf
+    from xai_engine.radiograph.mirror import Midline, Mirror
     from xai_engine.radiograph.regions import Region, RegionStatistics
     from xai_engine.radiograph.types import Radiograph
     from xai_engine.runtime.run import Run
@@ -45,6 +48,7 @@ def analyze(
     prediction: Prediction | None = None,
     options: Mapping[str, str] | None = None,
     cards: CardOptions | None = None,
+    what_if: Fill | None = "inpaint",
 ) -> CaseReview:
     """Predict, explain with each method in turn, assess the maps, measure the regions.
 
@@ -53,6 +57,7 @@ def analyze(
         (batches).
     options: command-line options to record, see CaseReview. cards: how to assess how far each map can be trusted
         (`assess.options.preset`); None leaves it out.
+    what_if: how each region is changed to see what the score does; None leaves it out.
     An image that the model may not read gets a case with the refusal and without maps.
     Raises UsageError (unknown target), UnsupportedModel, Cancelled: a case is whole or does not exist.
     """
@@ -64,13 +69,17 @@ def analyze(
     found: tuple[ReliabilityCard, ...] = ()
     share_of_maps = 0.85 if cards is None else 0.25
     if prediction.readable:
+        from xai_engine.explain import session
+        from xai_engine.explain.pool import Pool
+
         model_input = classifier.prepare(radiograph) if methods else None
+        pool = Pool.of(methods)
         for index, method in enumerate(methods):
             assert model_input is not None
             share = share_of_maps / len(methods)
             part = run.part(0.1 + share * index, 0.1 + share * (index + 1), f"{method.title}: ")
             part.seed = seed
-            explanations.append(method.explain(classifier, model_input, target, part))
+            explanations.append(session.explain(method, classifier, model_input, target, part, pool))
             if run.cancelled:
                 raise Cancelled("cancelled")
         if cards is not None and explanations:
@@ -98,9 +107,13 @@ def analyze(
         case = replace(case, reliability=trust)
     if roi:
         run.check(0.95, "measuring")
-        case = replace(
-            case, statistics=measure(radiograph, roi, dict(zip(case.names(), explanations, strict=True)))
-        )
+        named = dict(zip(case.names(), explanations, strict=True))
+        line = classifier.midline(radiograph)
+        statistics, mirrors = measure(radiograph, roi, named), mirror_regions(radiograph, roi, line, named)
+        case = replace(case, statistics=statistics, mirrors=mirrors)
+    if roi and prediction.readable and what_if is not None:
+        asked = ask_all(radiograph, classifier, roi, what_if, line, seed, run.part(0.96, 1.0, "what if: "))
+        case = replace(case, what_if=asked)
     run.check(1.0, "analysed")
     return case
 
@@ -136,6 +149,44 @@ def measure(
         key: regions.measure(radiograph, region, maps, totals=totals)
         for key, region in zip(ids, roi, strict=True)
     }
+
+
+def mirror_regions(
+    radiograph: Radiograph, roi: Sequence[Region], line: Midline, explanations: Mapping[str, Explanation]
+) -> dict[str, Mirror]:
+    """Every region's counterpart and what is in it, by region id; as `measure` does for the regions themselves."""
+    maps = {name: explanation.in_source() for name, explanation in explanations.items()}
+    totals = {name: regions.map_totals(values) for name, values in maps.items()}
+    return {
+        key: mirror.compare(radiograph, region, line, maps, totals=totals)
+        for key, region in zip(record.region_ids(tuple(roi)), roi, strict=True)
+    }
+
+
+def ask_all(
+    radiograph: Radiograph,
+    classifier: Classifier,
+    roi: Sequence[Region],
+    fill: Fill,
+    line: Midline,
+    seed: int,
+    run: Run,
+) -> dict[str, WhatIf]:
+    """What if each region looked otherwise, by region id; without those that the classifier is not shown or that have
+    no surroundings. Raises Cancelled."""
+    from xai_engine.explain.compute.what_if import ask
+
+    found: dict[str, WhatIf] = {}
+    for index, (key, region) in enumerate(zip(record.region_ids(tuple(roi)), roi, strict=True)):
+        part = run.part(index / len(roi), (index + 1) / len(roi))
+        part.seed = seed
+        with suppress(
+            UsageError
+        ):  # nothing of it in the picture: there is nothing to state, and the case stands
+            found[key] = ask(classifier, radiograph, region, fill, part, line=line)
+        if run.cancelled:
+            raise Cancelled("cancelled")
+    return found
 
 
 def write(case: CaseReview, folder: Path | str, report: bool = False, page: str = "A4") -> Path:

@@ -23,8 +23,10 @@ def recall(
     """
     from xai_engine.analysis import pipeline
     from xai_engine.classifier import bundle
-    from xai_engine.radiograph import display
+    from xai_engine.explain import what_if
+    from xai_engine.radiograph import correct, display
     from xai_engine.radiograph.colour import LayerStyle
+    from xai_engine.radiograph.mirror import from_json as midline
     from xai_engine.radiograph.read import read
     from xai_engine.radiograph.regions import Region
 
@@ -38,8 +40,10 @@ def recall(
     if info.sha256 != data["model"]["sha256"]:
         raise ModelError(f"{info.name}: is not the model that {where} was made with; name it with --model")
     try:
+        radiograph = correct.apply(radiograph, data["image"].get("corrections", ()))
         explanations = tuple(
-            _explanation(entry, saved.map(index), data) for index, entry in enumerate(data["explanations"])
+            _explanation(entry, saved.map(index), data, radiograph.sha256)
+            for index, entry in enumerate(data["explanations"])
         )
         voi = data["image"]["voi"]
         key = "default" if voi["preset"] == "manual" else voi["preset"]
@@ -67,14 +71,33 @@ def recall(
         trust = {
             n: e["reliability"] for n, e in zip(names, data["explanations"], strict=True) if e["reliability"]
         }
-        statistics = pipeline.measure(radiograph, case.regions, dict(zip(names, explanations, strict=True)))
+        named = dict(zip(names, explanations, strict=True))
+        statistics = pipeline.measure(radiograph, case.regions, named)
+        rois = dict(zip(record.region_ids(case.regions), data["rois"], strict=True))
+        asked = {
+            key: what_if.from_json(
+                roi["what_if"], region, radiograph.sha256, info.sha256, data["engine_version"]
+            )
+            for (key, roi), region in zip(rois.items(), case.regions, strict=True)
+            if roi.get("what_if")
+        }
+        mirrors = {
+            key: mirror
+            for (key, roi), region in zip(rois.items(), case.regions, strict=True)
+            if roi.get("mirror")
+            for mirror in pipeline.mirror_regions(
+                radiograph, [region], midline(roi["mirror"]["line"]), named
+            ).values()
+        }
     except RadiolucentError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{where}: is incomplete or was changed; analyse the image again") from error
     from dataclasses import replace
 
-    return replace(case, styles=styles, reliability=trust, statistics=statistics)
+    return replace(
+        case, styles=styles, reliability=trust, statistics=statistics, mirrors=mirrors, what_if=asked
+    )
 
 
 def _prediction(saved: dict[str, Any], info: Any, environment: dict[str, Any]) -> Any:
@@ -104,7 +127,7 @@ def _prediction(saved: dict[str, Any], info: Any, environment: dict[str, Any]) -
     )
 
 
-def _explanation(saved: dict[str, Any], values: Any, data: Any) -> Any:
+def _explanation(saved: dict[str, Any], values: Any, data: Any, sha256: str) -> Any:
     from xai_engine.explain import registry
     from xai_engine.explain.types import Explanation
     from xai_engine.radiograph.geometry import GridTransform
@@ -127,7 +150,7 @@ def _explanation(saved: dict[str, Any], values: Any, data: Any) -> Any:
         partial=saved["partial"],
         completeness_error=saved["completeness_error"],
         converged=saved["converged"],
-        image_sha256=data["image"]["sha256"],
+        image_sha256=sha256,
         model_sha256=data["model"]["sha256"],
         engine_version=data["engine_version"],
         device=saved["device"],

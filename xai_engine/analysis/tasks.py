@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from xai_engine.classifier.types import ModelInfo, ModelInput, Prediction
     from xai_engine.evidence.case import CaseReview
     from xai_engine.explain.types import Explanation
+    from xai_engine.explain.what_if import Fill, WhatIf
+    from xai_engine.radiograph.mirror import Midline
     from xai_engine.radiograph.regions import Region, RegionStatistics
     from xai_engine.radiograph.types import Radiograph
     from xai_engine.runtime.run import Run
 
-_CLASSIFIERS: OrderedDict[tuple[str, str, str], Classifier] = OrderedDict()
+_CLASSIFIERS: OrderedDict[tuple[str, str, str, int], Classifier] = OrderedDict()
 _KEPT = 2  # models in memory: the one in use and the one compared with
 
 
@@ -56,23 +58,31 @@ def export_picture(
     display.write_picture(radiograph, display.select(radiograph, window), Path(path), invert)
 
 
-def classifier(model: str | Path | None = None, device: str = "auto", precision: str = "auto") -> Classifier:
+def classifier(
+    model: str | Path | None = None, device: str = "auto", precision: str = "auto", threads: int = 0
+) -> Classifier:
     """The loaded model, kept in this process. Raises ModelError, UsageError."""
     from xai_engine.classifier import bundle
     from xai_engine.runtime import device as devices
 
     folder = bundle.find(model)
-    key = (str(folder), device, precision)
+    key = (str(folder), device, precision, threads)
     if key not in _CLASSIFIERS:
-        _CLASSIFIERS[key] = bundle.load(folder, devices.choose(device, precision))
+        _CLASSIFIERS[key] = bundle.load(folder, devices.choose(device, precision, threads=threads))
         while len(_CLASSIFIERS) > _KEPT:
             _CLASSIFIERS.popitem(last=False)
     _CLASSIFIERS.move_to_end(key)
+    devices.apply(_CLASSIFIERS[key].policy)  # threads are the process's, not the model's
     return _CLASSIFIERS[key]
 
 
 def warm_up(
-    model: str | Path | None = None, device: str = "auto", precision: str = "auto", *, run: Run
+    model: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    *,
+    run: Run,
 ) -> tuple[ModelInfo, dict[str, Any]]:
     """Load the model and run it once, so that the first image does not wait for it.
 
@@ -84,7 +94,7 @@ def warm_up(
     import torch
 
     run.check(0.5, "loading the model")
-    loaded = classifier(model, device, precision)
+    loaded = classifier(model, device, precision, threads)
     run.check(0.8, "warming up")
     loaded.scores(torch.zeros(1, *loaded.info.input_shape), loaded.info.classes[-1])
     run.step(1.0, "ready")
@@ -96,11 +106,12 @@ def predict(
     model: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    threads: int = 0,
     *,
     run: Run,
 ) -> Prediction:
     """The verdict on one image; `readable` False where the gate refuses it. Raises ModelError, Cancelled."""
-    return classifier(model, device, precision).predict([radiograph], run)[0]
+    return classifier(model, device, precision, threads).predict([radiograph], run)[0]
 
 
 def prepare(
@@ -108,12 +119,13 @@ def prepare(
     model: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    threads: int = 0,
     *,
     run: Run,
 ) -> ModelInput:
     """What the network is shown of the image."""
     run.step(0.0, "preparing")
-    return classifier(model, device, precision).prepare(radiograph)
+    return classifier(model, device, precision, threads).prepare(radiograph)
 
 
 def explain(
@@ -125,6 +137,7 @@ def explain(
     model: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    threads: int = 0,
     *,
     run: Run,
 ) -> Explanation:
@@ -136,7 +149,7 @@ def explain(
 
     chosen = registry.create(method, **params)
     run.step(0.0, "preparing")
-    loaded = classifier(model, device, precision)
+    loaded = classifier(model, device, precision, threads)
     prepared = loaded.prepared([radiograph])[0]
     if prepared.refusal:
         raise RefusedImage(f"{radiograph.path}: {prepared.refusal}")
@@ -152,6 +165,7 @@ def assess(
     model: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    threads: int = 0,
     *,
     run: Run,
 ) -> tuple[ReliabilityCard, ...]:
@@ -166,7 +180,48 @@ def assess(
     chosen = options.preset(cards)
     run.step(0.0, "preparing")
     run.seed = seed
-    return pipeline.assess(radiograph, classifier(model, device, precision), explanations, chosen, run)
+    return pipeline.assess(
+        radiograph, classifier(model, device, precision, threads), explanations, chosen, run
+    )
+
+
+def midline(
+    radiograph: Radiograph,
+    model: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    *,
+    run: Run,
+) -> Midline:
+    """Where the chest is mirrored. Raises ModelError."""
+    run.step(0.0, "finding the mid-line")
+    return classifier(model, device, precision, threads).midline(radiograph)
+
+
+def what_if(
+    radiograph: Radiograph,
+    region: Region,
+    fill: Fill,
+    samples: int = 20,
+    seed: int = 0,
+    model: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    *,
+    run: Run,
+) -> WhatIf:
+    """The score with `region` changed, and with random regions changed the same way; see explain.compute.what_if.
+
+    Raises UsageError, RefusedImage, ModelError, Cancelled; cancelled late it gives what there is, marked partial.
+    """
+    run.step(0.0, "preparing")
+    loaded = classifier(model, device, precision, threads)
+    from xai_engine.explain.compute.what_if import ask
+
+    run.seed = seed
+    return ask(loaded, radiograph, region, fill, run, samples=samples)
 
 
 def measure(
@@ -189,6 +244,7 @@ def analyze(
     device: str = "auto",
     precision: str = "auto",
     cards: str = "none",
+    threads: int = 0,
     *,
     run: Run,
 ) -> CaseReview:
@@ -199,7 +255,7 @@ def analyze(
 
     chosen = [registry.create(name, **params) for name, params in methods]
     trust = None if cards == "none" else options.preset(cards)
-    loaded = classifier(model, device, precision)
+    loaded = classifier(model, device, precision, threads)
     return pipeline.analyze(radiograph, loaded, chosen, target, seed, roi, run, cards=trust)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from xai_engine.commands import inputs
 from xai_engine.commands.progress import Line
 from xai_engine.errors import RadiolucentError, RefusedImage, UsageError
+from xai_engine.explain.what_if import FILLS
 
 if TYPE_CHECKING:
     from xai_engine.classifier.predict import Classifier
@@ -53,6 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--roi", type=Path, metavar="FILE.json", help="regions to measure in every image")
+    parser.add_argument(
+        "--what-if",
+        choices=("none", *FILLS),
+        default="inpaint",
+        help="how each region is changed to see what the score does (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--correct",
+        action="store_true",
+        help="put inverted or turned images right that are refused otherwise; the result says so",
+    )
     parser.add_argument(
         "--cards",
         choices=("none", "quick", "standard", "audit"),
@@ -126,6 +138,7 @@ class _Analysis:
             "param": ",".join(args.param),
             "roi": str(args.roi) if args.roi else "",
             "cards": "" if args.cards == "none" else args.cards,
+            "what-if": "" if args.what_if == "inpaint" else args.what_if,
         }
         self.options = {key: str(value) for key, value in options.items() if value}
 
@@ -153,15 +166,21 @@ class _Analysis:
     def _batch(self, batch: list[tuple[int, Radiograph]]) -> None:
         if not batch:
             return
+        from xai_engine.radiograph import correct
         from xai_engine.runtime.run import Run
 
         run = Run(self.args.seed, report=self.line.update)
         predictions = self.classifier.predict([r for _, r in batch], run)
         for (index, radiograph), prediction in zip(batch, predictions, strict=True):
-            self._one(index, radiograph, prediction)
+            if self.args.correct and prediction.offer:
+                corrected = correct.apply(radiograph, prediction.offer)
+                self._one(index, corrected, self.classifier.predict([corrected], run)[0])
+            else:
+                self._one(index, radiograph, prediction)
 
     def _one(self, index: int, radiograph: Radiograph, prediction: Prediction) -> None:
         from xai_engine.analysis import pipeline
+        from xai_engine.radiograph import correct
         from xai_engine.runtime.run import Run
 
         args, folder = self.args, self.folders[index]
@@ -177,12 +196,16 @@ class _Analysis:
             prediction=prediction,
             options=self.options,
             cards=self.cards,
+            what_if=None if args.what_if == "none" else args.what_if,
         )
         pipeline.write(case, folder, args.report, args.page)
         if not prediction.readable:
-            self._fail(index, RefusedImage(f"{radiograph.path}: {prediction.refusal}"), "refused")
+            offer = f" --correct reads it {correct.words(prediction.offer)}." if prediction.offer else ""
+            self._fail(index, RefusedImage(f"{radiograph.path}: {prediction.refusal}{offer}"), "refused")
             return
         verdict = f"{prediction.label}, probability {prediction.probability:.3f}"
+        if radiograph.corrections:
+            verdict += f", read {correct.words(radiograph.corrections)}"
         self.line.step(self.paths[index].name, verdict)
         self.line.clear()
         print(

@@ -71,7 +71,7 @@ def model_card(case: CaseReview, page: Page) -> list[Flowable]:
 def provenance(case: CaseReview, page: Page) -> list[Flowable]:
     r, m, e = case.radiograph, case.prediction.model, case.environment
     digests = [
-        ("Image SHA-256", r.sha256),
+        ("Image SHA-256", r.file_sha256),
         ("Model SHA-256", m.sha256),
         ("Image file", str(r.path)),
     ]

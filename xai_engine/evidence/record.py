@@ -19,6 +19,8 @@ import numpy.typing as npt
 from xai_engine import __version__
 from xai_engine.errors import UsageError
 from xai_engine.evidence.case import CaseReview
+from xai_engine.explain.what_if import WhatIf
+from xai_engine.radiograph.mirror import Mirror
 from xai_engine.radiograph.regions import Region, RegionStatistics
 
 SCHEMA = 1
@@ -51,7 +53,8 @@ def to_json(
         "schema": SCHEMA,
         "image": {
             "path": str(r.path),
-            "sha256": r.sha256,
+            "sha256": r.file_sha256,
+            "corrections": r.corrections,
             "rows": r.rows,
             "columns": r.columns,
             "modality": r.modality,
@@ -103,7 +106,7 @@ def to_json(
             for name, e in zip(case.names(), case.explanations, strict=True)
         ],
         "rois": [
-            region_json(region, case.statistics.get(key))
+            region_json(region, case.statistics.get(key), case.mirrors.get(key), case.what_if.get(key))
             for key, region in zip(region_ids(case.regions), case.regions, strict=True)
         ],
         "environment": {
@@ -129,8 +132,13 @@ def region_ids(regions: tuple[Region, ...]) -> tuple[str, ...]:
     return tuple(region.id or str(number) for number, region in enumerate(regions, 1))
 
 
-def region_json(region: Region, statistics: RegionStatistics | None) -> dict[str, Any]:
-    """One entry of "rois": the figure and, once measured, its numbers."""
+def region_json(
+    region: Region,
+    statistics: RegionStatistics | None,
+    mirror: Mirror | None = None,
+    what_if: WhatIf | None = None,
+) -> dict[str, Any]:
+    """One entry of "rois": the figure and, once measured, its numbers; its mirror and what changing it does, if known."""
     entry: dict[str, Any] = {
         "id": region.id,
         "name": region.name,
@@ -147,6 +155,8 @@ def region_json(region: Region, statistics: RegionStatistics | None) -> dict[str
         "median": None,
         "unit": "",
         "maps": {},
+        "mirror": None if mirror is None else mirror.to_json(),
+        "what_if": None if what_if is None else what_if.to_json(),
     }
     if statistics is not None:
         entry |= {key: value for key, value in dataclasses.asdict(statistics).items() if key in entry}
@@ -170,6 +180,8 @@ def command(case: CaseReview, *, report: bool = True) -> str:
     words = ["radiolucent", "analyze", str(case.radiograph.path)]
     for key, value in options.items():
         words += [f"--{key}", value]
+    if case.radiograph.corrections:
+        words.append("--correct")
     return shlex.join(words + (["--report"] if report else []))
 
 

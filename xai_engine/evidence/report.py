@@ -103,7 +103,7 @@ def _document(case: CaseReview, paper: Page, path: str) -> BaseDocTemplate:
         # metadata travels with the file and is read by search engines: no patient data in it
         title=TITLE,
         author="",
-        subject=f"Image SHA-256 {case.radiograph.sha256[:16]}",
+        subject=f"Image SHA-256 {case.radiograph.file_sha256[:16]}",
         creator=f"Radiolucent {__version__}",
         keywords=[],
         lang="en-GB",

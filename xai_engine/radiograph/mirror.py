@@ -61,6 +61,15 @@ class Midline:
         }
 
 
+def from_json(data: Mapping[str, Any]) -> Midline:
+    """What `Midline.to_json` wrote. Raises KeyError, TypeError, ValueError for anything else."""
+    (r0, c0), (r1, c1) = data["top"], data["bottom"]
+    ends = ((float(r0), float(c0)), (float(r1), float(c1)))
+    if data["source"] not in ("lungs", "image"):
+        raise ValueError(f"no mid-line from {data['source']!r}")
+    return Midline(*ends, float(data["aspect"]), data["source"], str(data["note"]))
+
+
 def of_image(shape: tuple[int, int], aspect: float = 1.0, note: str = "") -> Midline:
     """The middle of the picture, for want of better."""
     rows, columns = shape

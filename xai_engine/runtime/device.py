@@ -19,20 +19,32 @@ from xai_engine.errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16")
+BACKENDS = ("auto", "torch", "openvino", "onnx")
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePolicy:
-    """device: "cpu" or "cuda"; precision: "fp32" or "bf16"; threads: CPU threads of one operation."""
+    """device: "cpu" or "cuda"; precision: "fp32" or "bf16"; threads: CPU threads of one operation; backend: what runs
+    long series of forward passes (one of BACKENDS, "auto": a compiled one where it agrees with torch and is faster).
+    """
 
     device: Literal["cpu", "cuda"]
     precision: Literal["fp32", "bf16"]
     threads: int
+    backend: str = "torch"
 
 
-def choose(device: str = "auto", precision: str = "auto", *, bf16_allowed: bool = True) -> DevicePolicy:
+def choose(
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+    *,
+    bf16_allowed: bool = True,
+    threads: int = 0,
+) -> DevicePolicy:
     """The policy for this machine. Loads torch.
 
+    threads: most CPU threads wanted; 0 for as many as there are physical cores. Never more than the process may use.
     bf16_allowed: False when the task needs full precision; `auto` then gives fp32. An explicit "bf16" is
     obeyed.
     Raises UsageError for unknown names and for "cuda" where no GPU answers.
@@ -41,6 +53,8 @@ def choose(device: str = "auto", precision: str = "auto", *, bf16_allowed: bool 
         raise UsageError(f"device {device!r}: unknown; use one of {', '.join(DEVICES)}")
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r}: unknown; use one of {', '.join(PRECISIONS)}")
+    if backend not in BACKENDS:
+        raise UsageError(f"backend {backend!r}: unknown; use one of {', '.join(BACKENDS)}")
     chosen: Literal["cpu", "cuda"] = "cpu"
     if device != "cpu":
         problem = cuda_problem()
@@ -49,7 +63,9 @@ def choose(device: str = "auto", precision: str = "auto", *, bf16_allowed: bool 
         elif device == "cuda":
             raise UsageError(f"device cuda: {problem}; use --device cpu or auto")
     reduced = precision == "bf16" or (precision == "auto" and bf16_allowed and _computes_bf16(chosen))
-    return DevicePolicy(chosen, "bf16" if reduced else "fp32", _threads())
+    if chosen == "cuda":
+        backend = "torch"  # the others are compiled for processors
+    return DevicePolicy(chosen, "bf16" if reduced else "fp32", _threads(threads), backend)
 
 
 def apply(policy: DevicePolicy) -> None:
@@ -75,6 +91,7 @@ def environment(policy: DevicePolicy) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name() if policy.device == "cuda" else _processor(),
         "precision": policy.precision,
         "threads": policy.threads,
+        "backend": policy.backend,
     }
 
 
@@ -125,10 +142,10 @@ def _cpu_flags() -> frozenset[str]:
         return frozenset()
 
 
-def _threads() -> int:
-    """Physical cores that this process may use; OMP_NUM_THREADS lowers it."""
+def _threads(wanted: int = 0) -> int:
+    """Physical cores that this process may use; `wanted` (unless 0) and OMP_NUM_THREADS lower it."""
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    threads = min(_physical_cores(), allowed, _quota())
+    threads = min(_physical_cores(), allowed, _quota(), wanted or 1 << 16)
     with suppress(KeyError, ValueError):
         threads = min(threads, int(os.environ["OMP_NUM_THREADS"]))
     return max(1, threads)
