@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,9 @@ import torch
 from torch import nn
 
 from xai_engine import __version__
+from xai_engine.classifier.backends import base as backends
+from xai_engine.classifier.backends import choose
+from xai_engine.classifier.backends.base import Backend
 from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import ModelError, UnsupportedModel
 from xai_engine.explain.protocol import Explainable
@@ -21,9 +26,15 @@ from xai_engine.explain.registry import Method
 from xai_engine.explain.types import Explanation
 from xai_engine.runtime.run import Run
 
+if TYPE_CHECKING:
+    from xai_engine.explain.pool import Pool, Shared
+
+T = TypeVar("T")
 GRADIENT_BATCH = 8  # images of one backward pass: bounds the memory for activations
 BF16_GATE = 0.995  # rank correlation with fp32 that reduced precision must reach on this image
 BF16_MINIMUM = 96  # scores below which checking costs more than bf16 saves
+BF16_CHECKED = 32  # images scored in both precisions
+COMPILE_MINIMUM = 200  # scores below which compiling costs more than it saves
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -52,7 +63,14 @@ class Session:
     cancellation (a batch may take seconds, stopping must not) and report progress. On exit everything is as before.
     """
 
-    def __init__(self, classifier: Explainable, model_input: ModelInput, target: str, run: Run) -> None:
+    def __init__(
+        self,
+        classifier: Explainable,
+        model_input: ModelInput,
+        target: str,
+        run: Run,
+        shared: Pool | None = None,
+    ) -> None:
         classifier.target_index(target)  # raises UsageError before any work
         self.classifier = classifier
         self.input = model_input
@@ -61,13 +79,16 @@ class Session:
         self.network = classifier.network
         self.x = classifier.tensor(model_input).float()
         self.valid = torch.from_numpy(model_input.valid.copy()).to(self.x.device)
-        self.batch_size = classifier.batch_size
+        self.shared = shared
+        self.batch_size = classifier.batch_size  # of one pass; __enter__ lowers it to what stops in time
         self.gradient_batch = min(GRADIENT_BATCH, classifier.batch_size)
         self.forwards = 0
         self.backwards = 0
         self.partial = False
         self.precision = "fp32"
+        self.backend = "torch"
         self.notes: list[str] = []
+        self._compiled: Backend | None = None
         self._planned = 1.0
         self._done = 0.0
         self._stage_done = 0.0
@@ -81,6 +102,10 @@ class Session:
         with ExitStack() as stack:
             stack.enter_context(as_found(self.network))
             stack.enter_context(_own_torch_rng(self.x.device))
+            if self.classifier.device == "cpu":
+                cost = backends.operations(self.network, tuple(self.x.shape[1:]))
+                self.batch_size = backends.unit_size(cost, self.classifier.batch_size)
+                self.gradient_batch = min(self.gradient_batch, 2 * self.batch_size)
             for module in self.network.modules():
                 if not any(True for _ in module.children()):
                     stack.callback(module.register_forward_pre_hook(self._before).remove)
@@ -146,35 +171,99 @@ class Session:
         for start in range(0, len(batch), self.batch_size):
             part = batch[start : start + self.batch_size]
             self.tick()
-            out[start : start + len(part)] = (
-                self.classifier.scores(part, self.target, precision).double().cpu().numpy()
-            )
+            out[start : start + len(part)] = self._pass(part, precision).double().cpu().numpy()
             self._count(len(part), 0)
         return self._finite(out)
+
+    def _pass(self, part: torch.Tensor, precision: str) -> torch.Tensor:
+        compiled = self._compiled
+        if compiled is None or precision not in compiled.precisions or self._is_tapped():
+            return self.classifier.scores(part, self.target, precision)
+        self.backend = compiled.name
+        return self.classifier.score_of(compiled.outputs(part, precision), self.target)
+
+    def _is_tapped(self) -> bool:
+        """Whether somebody looks into the network, or changes what a layer puts out: compiled copies know no hooks."""
+        return any(
+            len(m._forward_hooks) > ours or len(m._forward_pre_hooks) > ours
+            for m, ours in ((m, 0 if any(True for _ in m.children()) else 1) for m in self.network.modules())
+        )
 
     def scored(
         self, count: int, make: Callable[[int, int], torch.Tensor]
     ) -> Iterator[tuple[int, int, FloatArray]]:
         """Score `count` images made batch by batch: yields (start, stop, scores). Memory is that of one batch.
 
-        make(start, stop) -> (stop - start, channels, rows, columns). Where the classifier allows bf16, the
-        first batch
-        is scored in both precisions; bf16 is used only if the ranks agree to BF16_GATE.
+        make(start, stop) -> (stop - start, channels, rows, columns). Where the classifier allows bf16, the first
+        images are scored in both precisions; bf16 is used only if the ranks agree to BF16_GATE.
         """
+        if count >= COMPILE_MINIMUM:
+            self.compile()
         precision = "fp32"
+        checking = count >= BF16_MINIMUM and self.classifier.precision == "bf16"
+        if self._compiled is not None and "bf16" not in self._compiled.precisions:
+            checking = False  # its fp32 is faster than torch's bf16
+        exact: list[float] = []
+        reduced: list[float] = []
         for start in range(0, count, self.batch_size):
             stop = min(start + self.batch_size, count)
             self.tick()
             batch = make(start, stop)
             values = self.scores(batch, precision)
-            if start == 0 and count >= BF16_MINIMUM and self.classifier.precision == "bf16":
-                agreement = rank_correlation(values, self.scores(batch, "bf16"))
-                precision = self.precision = "bf16" if agreement >= BF16_GATE else "fp32"
-                if precision == "fp32":
-                    self.notes.append(
-                        f"Computed in fp32: bf16 changes the ranks on this image ({agreement:.3f})."
-                    )
+            if checking:
+                exact += values.tolist()
+                reduced += self.scores(batch, "bf16").tolist()
+                if stop >= min(count, BF16_CHECKED):
+                    checking = False
+                    agreement = rank_correlation(np.array(exact), np.array(reduced))
+                    precision = self.precision = "bf16" if agreement >= BF16_GATE else "fp32"
+                    if precision == "fp32":
+                        self.notes.append(
+                            f"Computed in fp32: bf16 changes the ranks on this image ({agreement:.3f})."
+                        )
             yield start, stop, values
+
+    def compile(self) -> None:
+        """From here on passes without gradients run on the backend that the classifier's policy asks for.
+
+        Choosing and compiling happen once per network and take seconds; cancellation is looked for meanwhile.
+        """
+        policy = getattr(self.classifier, "policy", None)
+        wanted = getattr(policy, "backend", "torch")
+        if wanted == "torch" or self.classifier.device != "cpu" or self._compiled is not None:
+            return
+        about = (wanted, self.classifier.precision, policy.threads)  # type: ignore[union-attr]
+        choice = choose.known(self.network, *about)
+        if choice is None:
+            channels, rows, columns = (int(n) for n in self.x.shape[1:])
+            choice = self.awaited(choose.prepare(self.network, (channels, rows, columns), *about))
+        self._compiled = choice.backend
+
+    def from_pool(self, shared: Shared, reused: bool) -> dict[str, float]:
+        """Provenance of scores that several methods have in common, for `extra`; `reused`: made for another map."""
+        self.precision, self.backend = shared.precision, shared.backend
+        self.notes = [*shared.notes]
+        count = len(shared.scores) + 2
+        self.notes.append(
+            f"Its {count} changed images are shared with other maps of this analysis"
+            + (" and had been scored before." if reused else ".")
+        )
+        return {"forwards_shared": float(count)}
+
+    def awaited(self, work: Callable[[], T]) -> T:
+        """The result of work that cannot be stopped, looking for cancellation meanwhile.
+
+        After cancellation the thread ends by itself; nobody waits for it.
+        """
+        thread = ThreadPoolExecutor(1)
+        try:
+            future = thread.submit(work)
+            while True:
+                self.tick()
+                with suppress(FutureTimeout):
+                    return future.result(timeout=0.1)
+        finally:
+            thread.shutdown(wait=False)
 
     def gradients(self, batch: torch.Tensor) -> tuple[FloatArray, torch.Tensor]:
         """Scores (n,) and their gradients (n, channels, rows, columns) float32, in passes of
@@ -332,11 +421,16 @@ def ranks(values: FloatArray) -> FloatArray:
 
 
 def explain(
-    method: Method, classifier: Explainable, model_input: ModelInput, target: str, run: Run
+    method: Method,
+    classifier: Explainable,
+    model_input: ModelInput,
+    target: str,
+    run: Run,
+    shared: Pool | None = None,
 ) -> Explanation:
-    """Run a method and give its map its provenance. See Method.explain."""
+    """Run a method and give its map its provenance. See Method.explain. shared: forwards had in common with others."""
     began = time.perf_counter()
-    session = Session(classifier, model_input, target, run)
+    session = Session(classifier, model_input, target, run, shared)
     try:
         with session:
             found = method.attribute(session)
@@ -379,6 +473,7 @@ def explain(
         engine_version=__version__,
         device=classifier.device,
         precision=session.precision,
+        backend=session.backend,
         notes=(*session.notes, *found_notes),
         segments=found.segments,
         extra={key: float(value) for key, value in found.extra.items()},

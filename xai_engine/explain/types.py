@@ -24,6 +24,7 @@ class Explanation:
     params: every parameter of the method, JSON-ready.
     notes: sentences a reader must see (not converged, partial, fell back to fp32, ...).
     segments: superpixel labels (rows, columns) int32 where the method has them.
+    backend: what ran the forward passes without gradients: torch, openvino or onnx.
     uncertainty: standard deviation of values, in their unit (rows, columns) float32, where the method knows it.
     """
 
@@ -51,6 +52,7 @@ class Explanation:
     segments: npt.NDArray[np.int32] | None = None
     extra: dict[str, float] = field(default_factory=dict)
     uncertainty: npt.NDArray[np.float32] | None = None
+    backend: str = "torch"
 
     def in_source(self) -> npt.NDArray[np.float32]:
         """The map in source geometry (rows x columns of the image), float32; 0 where the classifier did not look."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xai_engine.explain.compute.superpixels import hider
+from xai_engine.explain.compute.superpixels import Hider, hider
 from xai_engine.explain.methods.perturbation import Lime
+from xai_engine.explain.pool import Shared
 from xai_engine.explain.session import Attribution, Session
 
 POOR_FIT = 0.5  # R² below which the map carries a warning
-LOOK_EVERY = 128  # samples between two looks at the confidence intervals
+LOOK_EVERY = 64  # samples between two looks at the confidence intervals
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -39,6 +40,13 @@ def design(rng: np.random.Generator, samples: int, count: int) -> npt.NDArray[np
     return shown
 
 
+def paired_design(rng: np.random.Generator, samples: int, count: int) -> npt.NDArray[np.bool_]:
+    """(samples, count): everything shown, then fair coins, each followed by its complement (Covert & Lee 2021, section 4)."""
+    half = rng.integers(0, 2, (samples // 2 + 1, count), dtype=np.uint8).astype(bool)
+    pairs = np.stack([half, ~half], 1).reshape(-1, count)
+    return np.concatenate([np.ones((1, count), bool), pairs])[:samples]
+
+
 def weights(shown: npt.NDArray[np.bool_], kernel_width: float) -> FloatArray:
     """Exponential kernel of the cosine distance to the whole image: sqrt(exp(-d² / w²)); distance 1 where
     all is hidden.
@@ -47,10 +55,19 @@ def weights(shown: npt.NDArray[np.bool_], kernel_width: float) -> FloatArray:
     return np.asarray(np.exp(-0.5 * ((1.0 - similarity) / kernel_width) ** 2), np.float64)
 
 
-def fit(shown: npt.NDArray[np.bool_], scores: FloatArray, weight: FloatArray, ridge: float) -> Surrogate:
+def fit(
+    shown: npt.NDArray[np.bool_],
+    scores: FloatArray,
+    weight: FloatArray,
+    ridge: float,
+    *,
+    paired: bool = False,
+) -> Surrogate:
     """What sklearn's Ridge(alpha=ridge, fit_intercept=True) gives with these sample weights, by the normal equations.
 
-    Confidence intervals: heteroscedasticity-consistent sandwich (HC1) of the penalised estimate.
+    Confidence intervals: heteroscedasticity-consistent sandwich (HC1) of the penalised estimate. paired: after the first
+    row come pairs of a set and its complement; pairs are drawn independently, their members are not, so errors are
+    clustered by pair.
     """
     z = shown.astype(np.float64)
     total = weight.sum()
@@ -64,6 +81,9 @@ def fit(shown: npt.NDArray[np.bool_], scores: FloatArray, weight: FloatArray, ri
     spread = float(weight @ yc**2)
     r2 = 1.0 - float(weight @ residual**2) / spread if spread > 0 else 1.0
     meat = zc * (weight * residual)[:, None]
+    if paired:
+        ends = np.arange(1, len(meat), 2)
+        meat = np.concatenate([meat[:1], np.add.reduceat(meat[1:], ends - 1)]) if len(ends) else meat
     freedom = max(len(z) - z.shape[1] - 1, 1)
     covariance = inverse @ (meat.T @ meat) @ inverse * (len(z) / freedom)
     half = 1.96 * np.sqrt(np.clip(np.diag(covariance), 0.0, None))
@@ -72,11 +92,19 @@ def fit(shown: npt.NDArray[np.bool_], scores: FloatArray, weight: FloatArray, ri
 
 
 def explain(method: Lime, session: Session) -> Attribution:
+    if session.shared is not None:
+        shared, reused = session.shared.take(method, session)
+        if shared is not None or session.partial:
+            return _from_pool(method, session, shared, reused)
     session.plan(1, "superpixels", 0.02)
     parts = hider(method, session)
     if parts.count == 0:
         return Attribution(np.zeros(parts.labels.shape), segments=parts.labels)
-    shown = design(session.run.rng(31), method.samples, parts.count)
+    stopping = method.tolerance > 0
+    draw = (
+        paired_design if stopping else design
+    )  # without stopping: image for image what the lime package scores
+    shown = draw(session.run.rng(31), method.samples, parts.count)
     weight = weights(shown, method.kernel_width)
     scores: list[float] = []
     enough = False
@@ -85,9 +113,9 @@ def explain(method: Lime, session: Session) -> Attribution:
     with session.stoppable():
         for _, stop, values in session.scored(method.samples, lambda a, b: parts.images(shown[a:b])):
             scores += values.tolist()
-            if method.tolerance > 0 and stop - looked >= LOOK_EVERY and stop > 2 * parts.count:
+            if stopping and stop - looked >= LOOK_EVERY and stop > 2 * parts.count:
                 looked = stop
-                now = fit(shown[:stop], np.array(scores), weight[:stop], method.ridge)
+                now = fit(shown[:stop], np.array(scores), weight[:stop], method.ridge, paired=True)
                 largest = float(np.abs(now.coefficients).max())
                 enough = float(now.half_width.max()) <= method.tolerance * largest
                 if enough:
@@ -95,22 +123,48 @@ def explain(method: Lime, session: Session) -> Attribution:
     done = len(scores)
     if done < 2:
         return Attribution(np.zeros(parts.labels.shape), converged=False, segments=parts.labels)
-    found = fit(shown[:done], np.array(scores), weight[:done], method.ridge)
+    found = fit(shown[:done], np.array(scores), weight[:done], method.ridge, paired=stopping)
     notes = []
-    if found.r2 < POOR_FIT:
-        notes.append(
-            f"Poor fit (R² {found.r2:.2f}): a sum over superpixels does not describe the network here."
-        )
-    if method.tolerance > 0 and not enough and not session.partial:
+    if stopping and not enough and not session.partial:
         notes.append("The samples ran out before the confidence intervals were as narrow as asked.")
+    return _result(parts, found, scores[0], done, enough or not stopping, notes, {})
+
+
+def _from_pool(method: Lime, session: Session, shared: Shared | None, reused: bool) -> Attribution:
+    """The same surrogate from sets that KernelSHAP uses too, weighted to stand for fair coins; see explain.pool."""
+    if shared is None:
+        return Attribution(np.zeros(session.input.valid.shape), converged=False)
+    shown = np.concatenate([np.ones((1, shared.sets.shape[1]), bool), shared.sets])
+    scores = np.append(shared.full, shared.scores)
+    weight = weights(shown, method.kernel_width) * np.append(1.0, shared.coin)
+    found = fit(shown, scores, weight, method.ridge, paired=True)
+    extra = session.from_pool(shared, reused)
+    return _result(shared.parts, found, shared.full, len(scores), True, [], extra)
+
+
+def _result(
+    parts: Hider,
+    found: Surrogate,
+    score: float,
+    done: int,
+    enough: bool,
+    notes: list[str],
+    extra: dict[str, float],
+) -> Attribution:
+    if found.r2 < POOR_FIT:
+        notes = [
+            f"Poor fit (R² {found.r2:.2f}): a sum over superpixels does not describe the network here.",
+            *notes,
+        ]
     extra = {
         "r2": found.r2,
         "intercept": found.intercept,
         "local_prediction": found.local,
-        "score": scores[0],
+        "score": score,
         "superpixels": float(parts.count),
         "samples": float(done),
         "half_width_95": float(found.half_width.max()),
+        **extra,
     }
-    converged = found.r2 >= POOR_FIT and (enough or method.tolerance == 0)
+    converged = found.r2 >= POOR_FIT and enough
     return Attribution(parts.map(found.coefficients), None, converged, tuple(notes), parts.labels, extra)

@@ -8,7 +8,7 @@ from math import comb
 import numpy as np
 import numpy.typing as npt
 
-from xai_engine.explain.compute.superpixels import hider
+from xai_engine.explain.compute.superpixels import Hider, hider
 from xai_engine.explain.methods.perturbation import KernelShap
 from xai_engine.explain.session import Attribution, Session
 
@@ -45,11 +45,16 @@ def paired_sets(rng: np.random.Generator, pairs: int, players: int) -> npt.NDArr
 
 
 def regress(
-    sets: npt.NDArray[np.bool_], values: FloatArray, empty: float, full: float
+    sets: npt.NDArray[np.bool_],
+    values: FloatArray,
+    empty: float,
+    full: float,
+    weight: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Least squares under the constraint that the values add up to full - empty; and their standard errors.
 
-    The sets were drawn with the kernel's probability, so they weigh the same. The matrix of second moments
+    The sets were drawn with the kernel's probability, so they weigh the same; else `weight` holds that probability over
+    the one they were drawn with. The matrix of second moments
     is known in closed
     form (Covert & Lee 2021, section 3.2), but with it a finite sample loses the linear model's exactness,
     so the sampled one is used.
@@ -63,17 +68,27 @@ def regress(
     total = full - empty
     design = z[:, :-1] - z[:, -1:]
     wanted = y - z[:, -1] * total
-    inverse = np.linalg.pinv(design.T @ design)
-    first = inverse @ (design.T @ wanted)
+    weighted = design if weight is None else design * weight[:, None]
+    inverse = np.linalg.pinv(design.T @ weighted)
+    first = inverse @ (weighted.T @ wanted)
     residual = wanted - design @ first
     # pairs are drawn independently, their members are not: errors are clustered by pair
-    score = (design * residual[:, None]).reshape(-1, 2, players - 1).sum(1)
+    score = (weighted * residual[:, None]).reshape(-1, 2, players - 1).sum(1)
     covariance = inverse @ (score.T @ score) @ inverse
     errors = np.sqrt(np.clip(np.append(np.diag(covariance), covariance.sum()), 0.0, None))
     return np.append(first, total - first.sum()), errors
 
 
 def kernel_shap(method: KernelShap, session: Session) -> Attribution:
+    if session.shared is not None:
+        shared, reused = session.shared.take(method, session)
+        if shared is not None:
+            found, errors = regress(shared.sets, shared.scores, shared.empty, shared.full, shared.kernel)
+            extra = {"superpixels": float(len(found)), "samples": float(len(shared.scores))}
+            extra |= session.from_pool(shared, reused)
+            return _result(shared.parts, found, errors, shared.empty, shared.full, extra)
+        if session.partial:
+            return Attribution(np.zeros(session.input.valid.shape), converged=False)
     session.plan(2, "superpixels", 0.02)
     parts = hider(method, session)
     n = parts.count
@@ -101,6 +116,12 @@ def kernel_shap(method: KernelShap, session: Session) -> Attribution:
                 np.zeros(parts.labels.shape), converged=False, segments=parts.labels, extra=extra
             )
         found, errors = regress(sets[:done], values[:done], empty, full)
+    return _result(parts, found, errors, empty, full, extra)
+
+
+def _result(
+    parts: Hider, found: FloatArray, errors: FloatArray, empty: float, full: float, extra: dict[str, float]
+) -> Attribution:
     extra |= {
         "standard_error": float(errors.max()),
         "change": full - empty,

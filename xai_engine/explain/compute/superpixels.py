@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,28 +150,11 @@ class Hider:
         return np.append(values, 0.0)[self.labels]
 
 
-def _awaited(session: Session, work: Callable[[], Labels]) -> Labels:
-    """The result of work that cannot be stopped (quickshift takes a second or two), looking for
-    cancellation meanwhile.
-
-    After cancellation the thread ends by itself; nobody waits for it.
-    """
-    pool = ThreadPoolExecutor(1)
-    try:
-        future = pool.submit(work)
-        while True:
-            session.tick()
-            with suppress(FutureTimeout):
-                return future.result(timeout=0.1)
-    finally:
-        pool.shutdown(wait=False)
-
-
 def hider(method: _Superpixels, session: Session) -> Hider:
     grey = session.input.array.mean(0)
     seed = int(session.run.rng(30).integers(2**31))
     about = (method.segmentation, method.segments, method.compactness, seed)
-    labels = _awaited(session, lambda: segment(grey, session.input.valid, *about))
+    labels = session.awaited(lambda: segment(grey, session.input.valid, *about))
     count = int(labels.max()) + 1
     index = torch.from_numpy(np.where(labels < 0, count, labels).ravel().astype(np.int64)).to(
         session.x.device

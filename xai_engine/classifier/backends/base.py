@@ -1,0 +1,97 @@
+"""The interface of a backend, the clean copy that backends are compiled from, and what one forward pass costs."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+# Floating-point operations of one pass between two looks for cancellation. On one slow core (10 to 30 thousand million
+# a second in fp32) about 0.1 s. The number is fixed and not timed: sums and kernels then never depend on how busy
+# the machine was, so one seed gives the same bits again.
+UNIT = 3.4e9
+
+_COSTS: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], float]] = WeakKeyDictionary()
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class Backend(Protocol):
+    """A compiled copy of a network. name: as in provenance; precisions: what it can compute in."""
+
+    name: str
+    precisions: tuple[str, ...]
+
+    def outputs(self, batch: torch.Tensor, precision: str) -> torch.Tensor:
+        """(n, channels, rows, columns) float32 -> (n, outputs of the head) float32, on the CPU, without a graph."""
+        ...
+
+
+class Unavailable(Exception):
+    """This backend is not installed or cannot run this network; the text says why."""
+
+
+@contextmanager
+def without_hooks(network: nn.Module) -> Iterator[None]:
+    """No hooks inside; the same ones afterwards."""
+    kept: list[tuple[nn.Module, str, Any]] = []
+    try:
+        for module in network.modules():
+            for name in _HOOKS:
+                kept.append((module, name, getattr(module, name)))
+                setattr(module, name, OrderedDict())
+        yield
+    finally:
+        for module, name, hooks in kept:
+            setattr(module, name, hooks)
+
+
+def clean_copy(network: nn.Module) -> nn.Module:
+    """A copy on the CPU in eval mode, frozen, without anybody's hooks, in torch's default memory layout."""
+    with without_hooks(network):
+        found = copy.deepcopy(network)
+    for p in found.parameters():
+        p.grad = None
+    found = found.cpu().eval().to(memory_format=torch.contiguous_format)
+    return found.requires_grad_(False)
+
+
+def fingerprint(network: nn.Module) -> tuple[float, ...]:
+    """Changes when a weight or a buffer changes, so that no stale copy is used."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return tuple(float(t.detach().sum(dtype=torch.float64)) for t in tensors if t.is_floating_point())
+
+
+def operations(network: nn.Module, shape: tuple[int, ...]) -> float:
+    """Floating-point operations of one forward pass of one image (channels, rows, columns); counted once per network.
+
+    NaN where they cannot be counted.
+    """
+    kept = _COSTS.setdefault(network, {})
+    if shape not in kept:
+        device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        try:
+            with without_hooks(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
+                network(torch.zeros(1, *shape, device=device))
+            kept[shape] = float(counter.get_total_flops())
+        except Exception:  # a network that cannot be run here says so where it is used
+            kept[shape] = float("nan")
+    return kept[shape]
+
+
+def unit_size(cost: float, most: int) -> int:
+    """Images of one pass between two looks for cancellation: `most`, or the power of two that UNIT allows."""
+    if not cost > 0:  # nothing counted, or not countable
+        return most if cost == 0 else max(1, min(4, most))
+    if most * cost <= UNIT:
+        return most
+    size = 1
+    while 2 * size * cost <= UNIT:
+        size *= 2
+    return size

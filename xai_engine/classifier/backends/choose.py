@@ -1,0 +1,120 @@
+"""Which backend runs this network on this machine: asked for by name, or measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from xai_engine.classifier.backends.base import Backend, Unavailable, clean_copy, fingerprint
+from xai_engine.classifier.backends.compiled import OnnxRuntime, OpenVino
+from xai_engine.errors import UsageError
+
+TOLERANCE = 1e-4  # of 1 + |output|: largest difference to torch in fp32 on the probe
+FASTER = 1.2  # times faster than torch, or the compiled copy is not worth its second truth
+PROBE = 4  # images
+
+KINDS: dict[str, type[OpenVino] | type[OnnxRuntime]] = {"openvino": OpenVino, "onnx": OnnxRuntime}
+
+
+@dataclass(slots=True)
+class Choice:
+    """backend: None for torch itself. why: a sentence. milliseconds: per image on the probe, by backend."""
+
+    backend: Backend | None
+    why: str
+    milliseconds: dict[str, float] = field(default_factory=dict)
+
+
+_KEPT: WeakKeyDictionary[nn.Module, tuple[tuple[object, ...], Choice]] = WeakKeyDictionary()
+
+
+def known(network: nn.Module, wanted: str, precision: str, threads: int) -> Choice | None:
+    """The choice made before for this network with these weights."""
+    key, choice = _KEPT.get(network, ((), None))
+    return choice if key == _key(network, wanted, precision, threads) else None
+
+
+def _key(network: nn.Module, wanted: str, precision: str, threads: int) -> tuple[object, ...]:
+    return wanted, precision, threads, fingerprint(network)
+
+
+def prepare(
+    network: nn.Module, shape: tuple[int, int, int], wanted: str, precision: str, threads: int
+) -> Callable[[], Choice]:
+    """Copy the network now; the returned function compiles, verifies and times, and may run in another thread.
+
+    wanted: "openvino" or "onnx" by name (UsageError where it cannot be had), "auto" for the first that is installed, gives what
+    torch gives and is clearly faster.
+    """
+    copied, key = clean_copy(network), _key(network, wanted, precision, threads)
+
+    def work() -> Choice:
+        choice = _choose(copied, shape, wanted, precision, threads)
+        _KEPT[network] = (key, choice)
+        return choice
+
+    return work
+
+
+def _choose(
+    network: nn.Module, shape: tuple[int, int, int], wanted: str, precision: str, threads: int
+) -> Choice:
+    probe = torch.randn(PROBE, *shape, generator=torch.Generator().manual_seed(0))
+    plain = network.to(memory_format=torch.channels_last)
+
+    def torch_outputs() -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            return plain(probe.contiguous(memory_format=torch.channels_last)).float()
+
+    with torch.inference_mode():
+        truth = plain(probe).float()
+    times: dict[str, float] = {}
+    reasons: list[str] = []
+    best: Backend | None = None
+    for name, kind in KINDS.items():
+        if wanted not in ("auto", name):
+            continue
+        try:
+            backend: Backend = kind(network, shape, threads)
+            found = backend.outputs(probe, "fp32")
+        except Unavailable as error:
+            reasons.append(str(error))
+            continue
+        except Exception as error:  # a compiled copy that fails is one we do not use
+            reasons.append(f"{name} fails on this network ({type(error).__name__})")
+            continue
+        off = float(((found - truth).abs() / (1.0 + truth.abs())).max())
+        if not off <= TOLERANCE:
+            reasons.append(f"{name} gives other scores than torch (by {off:.2g})")
+            continue
+        if wanted == name:
+            return Choice(backend, f"{name}, as asked for")
+        reduced = precision if precision in backend.precisions else "fp32"
+        times[name] = _milliseconds(lambda b=backend, p=reduced: b.outputs(probe, p))  # type: ignore[misc]
+        best = backend
+        break  # converting for the next costs seconds, and could change the winner from run to run
+    if wanted != "auto":
+        raise UsageError(f"backend {wanted}: {'; '.join(reasons)}")
+    if best is None:
+        return Choice(None, "; ".join(reasons) or "torch")
+    times["torch"] = _milliseconds(torch_outputs)
+    ratio = times["torch"] / times[best.name]
+    if ratio < FASTER:
+        return Choice(None, f"torch: {best.name} is not clearly faster here ({ratio:.1f} times)", times)
+    return Choice(best, f"{best.name}: {ratio:.1f} times as fast as torch here", times)
+
+
+def _milliseconds(work: Callable[[], torch.Tensor]) -> float:
+    """The fastest of four calls after one uncounted, per image: what else the machine does only makes calls longer."""
+    work()
+    spent = []
+    for _ in range(4):
+        began = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - began)
+    return 1000.0 * min(spent) / PROBE

@@ -1,0 +1,116 @@
+"""OpenVINO and ONNX Runtime: a clean copy of the network, compiled for any number of images."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from xai_engine.classifier.backends.base import Unavailable
+
+
+class OpenVino:
+    """OpenVINO on the CPU, fp32 and, where the processor computes in it, bf16 (Apache-2.0, extra `openvino`)."""
+
+    name = "openvino"
+    precisions: tuple[str, ...] = ("fp32", "bf16")
+
+    def __init__(self, network: nn.Module, shape: tuple[int, int, int], threads: int) -> None:
+        """network: a clean copy. Raises Unavailable."""
+        if importlib.util.find_spec("openvino") is None:
+            raise Unavailable("OpenVINO is not installed (pip install radiolucent[openvino])")
+        with warnings.catch_warnings(), _quiet():
+            warnings.simplefilter("ignore")
+            import openvino
+
+            try:
+                self._model = openvino.convert_model(network, example_input=torch.zeros(2, *shape))
+                self._model.reshape([-1, *shape])
+            except Exception as error:
+                raise Unavailable(f"OpenVINO cannot take this network ({_first_line(error)})") from None
+        self._core = openvino.Core()
+        self._threads = threads
+        self._requests: dict[str, Any] = {}
+
+    def _request(self, precision: str) -> Any:
+        if precision not in self._requests:
+            settings = {
+                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+                "INFERENCE_NUM_THREADS": self._threads,
+                "PERFORMANCE_HINT": "LATENCY",
+            }
+            compiled = self._core.compile_model(self._model, "CPU", settings)
+            self._requests[precision] = compiled.create_infer_request()
+        return self._requests[precision]
+
+    def outputs(self, batch: torch.Tensor, precision: str) -> torch.Tensor:
+        found = self._request(precision).infer([_array(batch)])[0]
+        return torch.from_numpy(np.array(found, np.float32))
+
+
+class OnnxRuntime:
+    """ONNX Runtime on the CPU, fp32 (MIT, extra `onnxruntime`)."""
+
+    name = "onnx"
+    precisions: tuple[str, ...] = ("fp32",)
+
+    def __init__(self, network: nn.Module, shape: tuple[int, int, int], threads: int) -> None:
+        """network: a clean copy. Raises Unavailable."""
+        for needed in ("onnxruntime", "onnx", "onnxscript"):
+            if importlib.util.find_spec(needed) is None:
+                raise Unavailable(f"{needed} is not installed (pip install radiolucent[onnxruntime])")
+        import onnxruntime
+
+        images = torch.export.Dim("images", min=1)
+        try:
+            with warnings.catch_warnings(), _quiet():
+                warnings.simplefilter("ignore")
+                program = torch.onnx.export(
+                    network,
+                    (torch.zeros(2, *shape),),
+                    dynamo=True,
+                    dynamic_shapes=({0: images},),
+                    verbose=False,
+                )
+                assert program is not None
+                written = program.model_proto.SerializeToString()
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.log_severity_level = 3
+            self._session = onnxruntime.InferenceSession(
+                written, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise Unavailable(f"ONNX Runtime cannot take this network ({_first_line(error)})") from None
+        self._input = self._session.get_inputs()[0].name
+
+    def outputs(self, batch: torch.Tensor, precision: str) -> torch.Tensor:
+        found = self._session.run(None, {self._input: _array(batch)})[0]
+        return torch.from_numpy(np.asarray(found, np.float32))
+
+
+def _array(batch: torch.Tensor) -> np.ndarray[Any, Any]:
+    return np.ascontiguousarray(batch.detach().float().cpu().numpy())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0][:120]
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Converters write to standard output and to the root logger."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,184 @@
+"""One set of changed images for several methods: LIME and KernelSHAP of the same superpixels share their forwards.
+
+Half of the sets of superpixels are drawn as LIME draws (fair coins), half as KernelSHAP draws (sizes by the Shapley
+kernel), each followed by its complement. So a set z has the probability
+
+    q(z) = c(z) / 2 + k(z) / 2,     c(z) = 2^-n,     k(z) = s(|z|) / C(n, |z|),     s(j) ~ 1 / (j (n - j)), 0 < j < n
+
+and a mean under c or k is estimated from all of them with the weights c/q or k/q (multiple importance sampling with the
+balance heuristic, Veach & Guibas 1995, SIGGRAPH): E_q[c/q f] = sum over z of c f, unbiased; the weights never exceed
+2, so no image counts for more than two drawn by the method itself. c, k and q depend on |z| only and are the same for z
+and its complement but for LIME's own kernel, which is a function of z and multiplies f as ever. The normal equations of
+both regressions are such means, so both surrogates are consistent; on a score that is a sum over superpixels they are
+exact, as with own samples.
+
+The masks of RISE are another family (soft, on a grid): its masks cannot stand for sets of superpixels. Infidelity (Yeh et
+al. 2019) needs random sets of hidden parts and what they did to the score: it is read off the fair-coin mean of this
+pool, without a further forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammaln
+
+from xai_engine.explain.methods.perturbation import KernelShap, Lime, _Superpixels
+from xai_engine.explain.registry import Method
+
+FloatArray = npt.NDArray[np.float64]
+Sets = npt.NDArray[np.bool_]
+FAMILY = ("segmentation", "segments", "compactness", "replacement", "blur")
+
+
+def log_coin(sizes: FloatArray, players: int) -> FloatArray:
+    """log c(z) of sets of these sizes: every set is as likely."""
+    return np.full(np.shape(sizes), -players * np.log(2.0))
+
+
+def log_kernel(sizes: FloatArray, players: int) -> FloatArray:
+    """log k(z): the Shapley kernel's probability of one set of this size; -inf for the empty and the full set."""
+    inner = np.arange(1, players)
+    total = float((1.0 / (inner * (players - inner))).sum())
+    clipped = np.clip(sizes, 1, players - 1)
+    one = -np.log(clipped * (players - clipped) * total)
+    ways = gammaln(players + 1) - gammaln(clipped + 1) - gammaln(players - clipped + 1)
+    return np.where((sizes > 0) & (sizes < players), one - ways, -np.inf)
+
+
+def importance(sets: Sets) -> tuple[FloatArray, FloatArray]:
+    """(c/q, k/q) of each set; both at most 2, and c/q + k/q = 2."""
+    players = sets.shape[1]
+    sizes = sets.sum(1).astype(np.float64)
+    coin, kernel = log_coin(sizes, players), log_kernel(sizes, players)
+    mixture = np.logaddexp(coin, kernel) - np.log(2.0)
+    return np.exp(coin - mixture), np.exp(kernel - mixture)
+
+
+def draw(rng: np.random.Generator, count: int, players: int) -> Sets:
+    """(count rounded down to a multiple of four, at least 4; players): coin pair, kernel pair, coin pair, … ."""
+    from xai_engine.explain.compute.shap import paired_sets
+
+    rounds = max(1, count // 4)
+    coin = rng.integers(0, 2, (rounds, players), dtype=np.uint8).astype(bool)
+    kernel = paired_sets(rng, rounds, players).reshape(rounds, 2, players)
+    mixed = np.stack([coin, ~coin, kernel[:, 0], kernel[:, 1]], 1)
+    return mixed.reshape(4 * rounds, players)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """Scored sets of superpixels. parts: what hides them; sets (n, superpixels), scores (n,); full, empty: the ends.
+
+    coin, kernel: importance weights (n,) of means under LIME's and KernelSHAP's distribution.
+    first: for which method they were scored; later ones get them for nothing. precision, backend: of the scores.
+    """
+
+    parts: Any
+    sets: Sets
+    scores: FloatArray
+    full: float
+    empty: float
+    precision: str
+    backend: str
+    notes: tuple[str, ...]
+
+    @property
+    def coin(self) -> FloatArray:
+        return importance(self.sets)[0]
+
+    @property
+    def kernel(self) -> FloatArray:
+        return importance(self.sets)[1]
+
+    def infidelity(self, values: npt.NDArray[np.floating[Any]]) -> float:
+        """Share of the falls that a map (rows, columns) does not tell, in [0, 1]; see assess.perturbation.infidelity.
+
+        Sets of hidden superpixels as LIME draws them; predicted: the sum of the map over what is hidden.
+        """
+        labels = np.asarray(self.parts.labels)
+        inside = labels >= 0
+        sums = np.bincount(labels[inside], weights=values[inside], minlength=self.sets.shape[1])
+        predicted, falls = (~self.sets) @ sums, self.full - self.scores
+        weight = self.coin
+        power, size = float(weight @ predicted**2), float(weight @ falls**2)
+        if power == 0.0 or size == 0.0:
+            return 1.0
+        return 1.0 - max(0.0, float(weight @ (predicted * falls))) ** 2 / (power * size)
+
+
+@dataclass
+class Pool:
+    """Forwards that the methods of one analysis have in common. One image, one target, one seed.
+
+    Only methods that can share do; anything else, and a method alone, computes as if there were no pool.
+    """
+
+    sizes: dict[tuple[Any, ...], int]
+    members: dict[tuple[Any, ...], tuple[str, ...]]
+    found: dict[tuple[Any, ...], Shared] = field(default_factory=dict)
+
+    @staticmethod
+    def of(methods: Sequence[Method]) -> Pool:
+        """Families with at least two methods; the pool is as large as the largest of their requests."""
+        families: dict[tuple[Any, ...], list[Method]] = {}
+        for method in methods:
+            if isinstance(method, KernelShap) or (isinstance(method, Lime) and method.tolerance == 0):
+                families.setdefault(family(method), []).append(method)
+        shared = {key: members for key, members in families.items() if len({type(m) for m in members}) > 1}
+        return Pool(
+            {key: max(int(getattr(m, "samples")) for m in group) for key, group in shared.items()},  # noqa: B009
+            {key: tuple(m.title for m in group) for key, group in shared.items()},
+        )
+
+    def take(self, method: _Superpixels, session: Any) -> tuple[Shared | None, bool]:
+        """(the scored sets, whether they had been scored before). None where this method shares with nobody, where so
+        few superpixels were found that KernelSHAP enumerates them, or where the run was cancelled meanwhile.
+        """
+        from xai_engine.explain.compute.shap import MOST_PLAYERS
+        from xai_engine.explain.compute.superpixels import hider
+
+        key = family(method)
+        if key not in self.sizes:
+            return None, False
+        image = (session.input.image_sha256, id(session.input), session.target, session.run.seed)
+        if (*key, image) in self.found:
+            return self.found[*key, image], True
+        session.plan(1, "superpixels", 0.02)
+        parts = hider(method, session)
+        count = parts.count
+        if count < 2 or (count <= MOST_PLAYERS and 2**count <= self.sizes[key]):
+            return None, False
+        sets = draw(session.run.rng(42), self.sizes[key], count)
+        ends = np.stack([np.ones(count, bool), np.zeros(count, bool)])
+        rows = np.concatenate([ends, sets])
+        values: list[float] = []
+        session.plan(len(rows), "scoring changed images for several maps")
+        with session.stoppable():
+            for _, _, scores in session.scored(len(rows), lambda a, b: parts.images(rows[a:b])):
+                values += scores.tolist()
+        if len(values) < 6:
+            return None, False
+        done = 2 + (len(values) - 2) // 4 * 4
+        found = Shared(
+            parts,
+            sets[: done - 2],
+            np.array(values[2:done]),
+            values[0],
+            values[1],
+            session.precision,
+            session.backend,
+            tuple(session.notes),
+        )
+        if not session.partial:
+            self.found[*key, image] = found
+        return found, False
+
+
+def family(method: Method) -> tuple[Any, ...]:
+    """What makes the changed images of two methods the same."""
+    return tuple(getattr(method, name, None) for name in FAMILY)
