@@ -71,7 +71,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="prediction figures only: no conformal sets, robustness, localisation",
+        help="predictions, prediction sets and shortcut check only: no gate, robustness, localisation",
     )
 
 
@@ -85,8 +85,8 @@ def train(args: argparse.Namespace) -> int:
         raise UsageError("--tune works in one process; leave torchrun out")
     config = read_config(args.config)
     kind = config["kind"]
-    if kind not in ("lungs", "gate", "classifier"):
-        raise UsageError(f"{args.config}: kind is {kind!r}; use lungs, gate or classifier")
+    if kind not in ("lungs", "gate", "classifier", "selection"):
+        raise UsageError(f"{args.config}: kind is {kind!r}; use lungs, gate, classifier or selection")
     policy = device.choose(args.device if kind == "classifier" else "cpu", "fp32")
     device.apply(policy)
     with distributed.group(policy.device) as group, _gentle_stop() as stop:
@@ -121,6 +121,15 @@ def _train(
         result = (lungs if config["kind"] == "lungs" else gate).train(config, root, out, run)
         print(json.dumps(result))
         return 0
+    if config["kind"] == "selection":
+        from xai_engine.train import selection
+
+        base = settings.complete(read_config(config["base"]), config["base"])
+        base |= {"lungs": str(_part("lungs", args.runs, args.config in shipped()))}
+        page = args.out or out / "model-selection.md"
+        selection.run(config, base, root, out, page, run)
+        print(page)
+        return 0
     from xai_engine.train import checkpoint, classifier, curves, finish, record
 
     config = settings.complete(config, args.config)
@@ -144,7 +153,7 @@ def _train(
     history = {"images": counts(list(trained.crops.samples)), "torch": _torch_version()}
     gate_weights = Path(config["gate"])
     config = record.portable(config)
-    result = finish.make_bundle(trained, gate_weights, config, folder, history, run)
+    result = finish.make_bundle(trained, gate_weights, config, folder, history, run, root)
     finish.save_evaluation(result, out / "evaluation")
     record.keep(out, args.runs, folder)
     print(f"{folder}")
@@ -203,12 +212,17 @@ def evaluate(args: argparse.Namespace) -> int:
     """Measure a bundle on labelled images; tables, figures and pages into a folder, a summary on standard output."""
     from xai_engine.classifier import bundle
     from xai_engine.train import card, finish
+    from xai_engine.train.measure import measure
 
     folder = bundle.find(args.bundle)
     samples = read_manifest(args.manifest, args.data)
     if not any(s.split == args.split for s in samples):
         raise UsageError(f"{args.manifest}: no image in split {args.split!r}")
-    result = finish.measure(folder, samples, Run(report=Ticker()), args.split, args.quick)
+    try:
+        data = data_root(args.data)
+    except UsageError:  # a foreign manifest: no folder of further files
+        data = None
+    result = measure(folder, samples, Run(report=Ticker()), args.split, args.quick, data)
     finish.save_evaluation(result, args.out)
     for row in card.flat(result):
         value = [f"{v:.4f}" if isinstance(v, float) else str(v) for v in row[2:] if v not in ("", None)]
@@ -228,6 +242,8 @@ def read_config(name: str) -> dict[str, Any]:
         raise UsageError(f"{name}: no such configuration (shipped: {', '.join(shipped())})") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a JSON configuration ({error})") from error
+    if isinstance(config, dict) and "base" in config:  # of a comparison: the same images as its base
+        config["data"] = read_config(str(config["base"]))["data"]
     if not isinstance(config, dict) or not isinstance(config.get("data"), list) or not config["data"]:
         raise UsageError(f"{path}: a configuration needs at least `data`, a list of folders or manifests")
     return {"kind": "classifier", "name": path.stem} | config

@@ -42,6 +42,16 @@ class Row:
     minutes: float
 
 
+def run(
+    config: Mapping[str, Any], base: Mapping[str, Any], root: Path, out: Path, target: Path, job: Run
+) -> None:
+    """`compare`, and the page of its table in `target`; whole or not at all."""
+    out.mkdir(parents=True, exist_ok=True)
+    rows = compare(config, base, root, out, job)
+    with atomic.file(target) as path:
+        path.write_text(page(config, rows, str(config.get("note", ""))), encoding="utf-8")
+
+
 def compare(config: Mapping[str, Any], base: Mapping[str, Any], root: Path, out: Path, run: Run) -> list[Row]:
     """Train and measure every candidate of `config` (see configs/selection.json) with the recipe of `base`.
 
@@ -59,7 +69,7 @@ def compare(config: Mapping[str, Any], base: Mapping[str, Any], root: Path, out:
         part = run.part(k / len(candidates), (k + 1) / len(candidates))
         recipe = recipe_of(config, base, candidate)
         began = time.monotonic()
-        trained = classifier.train(recipe, root, folder, part.part(0.0, 0.9))
+        trained = classifier.train(recipe, root, folder, part.part(0.0, 0.9), cache=out)
         minutes = (time.monotonic() - began) / 60
         spec = PreprocessSpec(**recipe["preprocessing"])
         row = measure(candidate, trained.network, trained.crops, spec, minutes, part.part(0.9, 1.0))
