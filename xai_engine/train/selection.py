@@ -25,6 +25,7 @@ from xai_engine.runtime.run import Run
 from xai_engine.train import classifier, crops, localisation, metrics
 from xai_engine.train.augment import Augment, AugmentSpec
 
+LAST = -1e9  # what the network was not shown ranks last, as in `localisation`
 STEPS = 16  # of Integrated Gradients: for a ranking of architectures
 
 
@@ -160,10 +161,11 @@ def pointing(
         view = views[k]
         mask = view["boxes"].numpy() > 0.5
         truth.append(mask.ravel())
-        item = adapter.input_of(view["image"].numpy(), view["valid"].numpy())
+        shown = view["valid"].numpy()
+        item = adapter.input_of(view["image"].numpy(), shown)
         for name, method in methods.items():
             values = method.explain(wrapped, item, "pneumonia", Run()).values
-            pooled[name].append(localisation.positive(values, mask.shape).ravel())
+            pooled[name].append(np.where(shown, values, LAST).ravel().astype(np.float32))
         pooled["centre-prior"].append(localisation.centre_prior(mask.shape).ravel())
     network.requires_grad_(True)
     labels = np.concatenate(truth)
