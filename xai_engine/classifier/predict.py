@@ -20,7 +20,7 @@ from xai_engine.classifier.gate import GateNetwork, GateSpec, Impression
 from xai_engine.classifier.lungs import LungFields, LungFinder
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.classifier.types import ModelInfo, ModelInput, Prediction
-from xai_engine.errors import UsageError
+from xai_engine.errors import ModelError, UsageError
 from xai_engine.radiograph import correct, mirror
 from xai_engine.radiograph.geometry import GridTransform
 from xai_engine.radiograph.mirror import Midline
@@ -93,6 +93,7 @@ class Classifier:
         self.calibration = calibration
         self.gate = GateSpec(**gate_limits)
         self.batch_size = 32
+        self.notices: list[str] = []  # what was done because memory ran out, in sentences
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
 
     # ---- input -------------------------------------------------------------------------------------------------
@@ -232,30 +233,44 @@ class Classifier:
         """Scores (n,) float32 without gradients, in batches, channels-last.
 
         batch: (n, channels, rows, columns). precision: "fp32" or "bf16"; the policy's when None. When the GPU runs out
-        of memory the batch is halved, down to one image.
+        of memory the batch is halved, down to one image, then the processor takes over: see `notices`.
         """
         reduced = (precision or self.precision) == "bf16"
         out: list[torch.Tensor] = []
-        start, size = 0, self.batch_size
-        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=reduced):
-            while start < len(batch):
-                part = batch[start : start + size].to(self.device, memory_format=torch.channels_last)
-                try:
-                    out.append(self.score_of(self.network(part).float(), target))
-                except torch.cuda.OutOfMemoryError:
-                    if size == 1:
-                        raise
-                    size = self.batch_size = size // 2
-                    torch.cuda.empty_cache()
-                    continue
-                start += size
-        return torch.cat(out) if out else torch.empty(0, device=self.device)
+        start = 0
+        while start < len(batch):
+            part = batch[start : start + self.batch_size]
+            try:
+                with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=reduced):
+                    placed = part.to(self.device, memory_format=torch.channels_last)
+                    out.append(self.score_of(self.network(placed).float(), target))
+            except torch.cuda.OutOfMemoryError:
+                self.out_of_memory()
+                continue
+            start += len(part)
+        return torch.cat([o.to(self.device) for o in out]) if out else torch.empty(0, device=self.device)
+
+    def out_of_memory(self) -> None:
+        """Halve the batch; at one image move to the processor. Raises ModelError where there is nothing left to give up."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if self.batch_size > 1:
+            self.batch_size //= 2
+            self.notices.append(f"The GPU ran out of memory: {self.batch_size} images at a time.")
+            return
+        if any("processor" in notice for notice in self.notices):
+            raise ModelError(
+                f"{self.info.name}: one image does not fit into memory; close other programs and try again"
+            )
+        self.device = "cpu"
+        self.network.to("cpu")
+        self.batch_size = 32
+        self.notices.append("The GPU has no memory for one image: computed on the processor.")
 
     def differentiable_scores(self, batch: torch.Tensor, target: str) -> torch.Tensor:
         """Scores (n,) with a graph; fp32 unless the caller has opened an autocast region."""
-        return self.score_of(
-            self.network(batch.contiguous(memory_format=torch.channels_last)).float(), target
-        )
+        placed = batch.to(self.device).contiguous(memory_format=torch.channels_last)
+        return self.score_of(self.network(placed).float(), target)
 
     def layer(self, name: str) -> nn.Module:
         """A module by its dotted name. Raises UsageError naming the layers that Grad-CAM may use."""

@@ -89,6 +89,7 @@ class Session:
         self.backend = "torch"
         self.notes: list[str] = []
         self._compiled: Backend | None = None
+        self._noticed = len(getattr(classifier, "notices", ()))
         self._planned = 1.0
         self._done = 0.0
         self._stage_done = 0.0
@@ -270,16 +271,22 @@ class Session:
         `gradient_batch` images.
         """
         scores, gradients = [], []
-        for start in range(0, len(batch), self.gradient_batch):
+        start = 0
+        while start < len(batch):
             leaf = batch[start : start + self.gradient_batch].detach().float().requires_grad_(True)
             self.tick()
-            with torch.enable_grad():
-                # a copy, so that a network whose first operation works in place does not change the leaf
-                values = self.classifier.differentiable_scores(leaf.clone(), self.target)
-                (gradient,) = self.differentiate(values, [leaf])
+            try:
+                with torch.enable_grad():
+                    # a copy, so that a network whose first operation works in place does not change the leaf
+                    values = self.classifier.differentiable_scores(leaf.clone(), self.target)
+                    (gradient,) = self.differentiate(values, [leaf])
+            except torch.cuda.OutOfMemoryError:
+                self._out_of_memory()
+                continue
             self._count(len(leaf), len(leaf))
             scores.append(values.detach().double().cpu().numpy())
             gradients.append(gradient.detach())
+            start += len(leaf)
         joined = torch.cat(gradients)
         if not bool(torch.isfinite(joined).all()):
             raise UnsupportedModel(f"{self._name}: its gradient is not finite for this image")
@@ -302,9 +309,24 @@ class Session:
                 ) from None
             raise
 
+    def _out_of_memory(self) -> None:
+        give_up = getattr(self.classifier, "out_of_memory", None)
+        if self.gradient_batch > 1:
+            self.gradient_batch //= 2
+            self.notes.append(f"The GPU ran out of memory: {self.gradient_batch} gradients at a time.")
+        elif give_up is None:
+            raise ModelError(f"{self._name}: one image does not fit into memory; close other programs")
+        else:
+            self.classifier.batch_size = 1
+            give_up()
+
     def count(self, forwards: int, backwards: int = 0) -> None:
         """For passes that a method makes itself."""
         self._count(forwards, backwards)
+
+    def notices(self) -> tuple[str, ...]:
+        """What the classifier had to give up since this session began."""
+        return tuple(getattr(self.classifier, "notices", ())[self._noticed :])
 
     # ---- layers ------------------------------------------------------------------------------------------------
 
@@ -474,7 +496,7 @@ def explain(
         device=classifier.device,
         precision=session.precision,
         backend=session.backend,
-        notes=(*session.notes, *found_notes),
+        notes=(*session.notices(), *session.notes, *found_notes),
         segments=found.segments,
         extra={key: float(value) for key, value in found.extra.items()},
         uncertainty=uncertainty,
