@@ -171,7 +171,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         from torch.distributed.nn.functional import all_reduce
 
-        values = x.float()
+        values = x if x.dtype == torch.float64 else x.float()
         count = values.numel() // values.shape[1] * dist.get_world_size()
         mean = all_reduce(values.sum((0, 2, 3))) / count
         centred = values - mean[:, None, None]
