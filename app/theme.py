@@ -143,6 +143,8 @@ QToolButton {{ border: 1px solid transparent; border-radius: 4px; padding: 4px; 
 QToolButton:hover {{ background: {t.raised}; border-color: {t.border}; }}
 QToolButton:pressed, QToolButton:checked {{ background: {t.selected}; border-color: {t.accent}; }}
 QToolButton:focus {{ border-color: {t.accent}; }}
+QToolButton[fold="true"]:checked {{ background: transparent; border-color: transparent; }}
+QToolButton[fold="true"]:focus {{ border-color: {t.accent}; }}
 QToolButton:disabled {{ color: {t.control}; }}
 QToolButton[popupMode="1"] {{ padding-right: 16px; }}
 QToolButton::menu-button {{ border: 0; width: 14px; }}

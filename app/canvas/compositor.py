@@ -35,6 +35,7 @@ class Compositor:
         self._padding: npt.NDArray[np.bool_] | None = None
         self._view: Viewport | None = None
         self._values: npt.NDArray | None = None
+        self._rough = False
         self._table: tuple[Voi, bool, display.Lookup | None] | None = None
         self._maps: dict[int, tuple[object, bool, npt.NDArray[np.float32]]] = {}
         self._painted: dict[int, tuple[object, tuple[Picture, Picture]]] = {}
@@ -56,15 +57,16 @@ class Compositor:
     ) -> Picture:
         """The visible part: uint8 (rows, columns) without maps, else (rows, columns, 4) as blue, green, red, 255.
 
-        layers: those to be shown, lowest first. draft: maps at half resolution, for frames of a running zoom or pan.
+        layers: those to be shown, lowest first. draft: maps at half resolution, the image interpolated: frames of a zoom or pan.
         """
         if view != self._view:
             self._view, self._values = view, None
             self._maps.clear()
             self._painted.clear()
             self._stack = None
-        if self._values is None:
-            self._values = self._sampler.sample(view)
+        if self._values is None or (self._rough and not draft):
+            self._rough = draft and not self._sampler.at_hand(view)
+            self._values = self._sampler.sample(view, self._rough)
             # A screen pixel is padding where most of it is.
             self._padding = None if self._marked is None else self._marked.sample(view) >= 128
         grey = self._grey(self._values, voi, invert)

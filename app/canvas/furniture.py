@@ -22,11 +22,14 @@ from app.model.layer import Layer
 from app.model.trust import Mark, mark
 from app.theme import DARK
 from xai_engine.evidence import format
-from xai_engine.radiograph import colour
+from xai_engine.explain.what_if import TITLES
+from xai_engine.radiograph import colour, correct
 from xai_engine.radiograph.regions import Region, outline
 from xai_engine.radiograph.types import PixelSpacing, Voi, VoiLut
 
 MARGIN = 10.0
+SMALLEST_FOR_TEXT = 300.0
+"""Logical pixels: in narrower views (a grid of nine) corner texts would be nothing but ellipses over the lungs."""
 SYNTHETIC = "SYNTHETIC · not a patient"
 _HALO = QColor(0, 0, 0, 215)
 _AROUND = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1.5, 0), (-1.5, 0), (0, 1.5), (0, -1.5))
@@ -111,6 +114,8 @@ def state_text(case: CaseModel, view: Viewport) -> list[str]:
 def corner_texts(painter: QPainter, area: QRectF, case: CaseModel, view: Viewport, lower: float) -> None:
     """lower: y of the upper edge of the scale bar; where the canvas is narrow, the text stays above it."""
     assert case.radiograph is not None
+    if area.width() < SMALLEST_FOR_TEXT:
+        return
     taken = notice_width(painter, SYNTHETIC) if case.radiograph.study.synthetic else area.width() * 0.1
     half = QRectF(area.left(), area.top(), (area.width() - taken) / 2 - 4, area.height())
     other = QRectF(area.right() - half.width(), area.top(), half.width(), area.height())
@@ -306,6 +311,16 @@ def region(painter: QPainter, shape: Region, view: Viewport, ratio: float, selec
         write(painter, QRectF(bounds.left(), bounds.top() - height - 4, 300, height), shape.name, _LEFT, tint)
 
 
+def counterpart(painter: QPainter, shape: Region, view: Viewport, ratio: float) -> None:
+    """The mirror region, dashed."""
+    drawn = polygon(view.to_device(outline(shape)), ratio)
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    for pen in (QPen(_HALO, 3.0), QPen(QColor(DARK.text), 1.3)):
+        pen.setDashPattern([8.0 / pen.widthF(), 6.0 / pen.widthF()])
+        painter.setPen(pen)
+        painter.drawPolygon(drawn)
+
+
 def invitation(painter: QPainter, box: QRectF) -> None:
     """What an empty canvas says."""
     height = painter.fontMetrics().lineSpacing()
@@ -331,6 +346,10 @@ def paint_all(
     """Everything that is not the radiograph and not a map, over a whole canvas. layers, titled: see `colour_bar`."""
     radiograph = case.radiograph
     assert radiograph is not None
+    chosen = case.region(case.selected_region)
+    across = None if chosen is None else case.comparison.counterpart(chosen)
+    if across is not None:
+        counterpart(painter, across, view, ratio)
     for shape in case.regions:
         region(painter, shape, view, ratio, shape.id == case.selected_region)
     area = box.adjusted(MARGIN, MARGIN, -MARGIN, -MARGIN)
@@ -339,7 +358,11 @@ def paint_all(
         lower = scale_bar(painter, area, radiograph.spacing, view, ratio)
     corner_texts(painter, area, case, view, lower)
     orientation_letters(painter, area, case, view, lower)
-    if radiograph.study.synthetic:
-        notice(painter, area, SYNTHETIC)
+    asked = case.comparison.what_if.get(case.comparison.preview or "")
+    if asked is not None:
+        notice(painter, area, f"CHANGED · {asked.region.name or 'region'} {TITLES[asked.fill]}")
+    elif radiograph.corrections or radiograph.study.synthetic:
+        said = [f"CORRECTED · {correct.words(radiograph.corrections)}"] if radiograph.corrections else []
+        notice(painter, area, " · ".join(said + [SYNTHETIC] * radiograph.study.synthetic))
     if layers:
         colour_bar(painter, area, layers, case.assessing, ratio, titled)

@@ -16,14 +16,16 @@ from app.canvas.binding import listen
 from app.canvas.sampling import MapInSource
 from app.model.case import CaseModel
 from app.model.layer import Layer
-from xai_engine.radiograph import regions
+from xai_engine.radiograph import mirror, regions
+from xai_engine.radiograph.mirror import Midline, Mirror
 from xai_engine.radiograph.regions import Region, RegionStatistics
 from xai_engine.radiograph.types import Radiograph
 
 INTERVAL_MS = 66
 """Least time between two measurements while a region is dragged: 15 a second."""
 
-_Key = tuple[Region, frozenset[int]]
+_Key = tuple[Region, frozenset[int], Midline | None]
+_Result = tuple[RegionStatistics, Mirror | None]
 
 
 class RegionMeasurer(QObject):
@@ -49,12 +51,17 @@ class RegionMeasurer(QObject):
         pool = self._pool
         self.destroyed.connect(lambda: pool.shutdown(wait=False, cancel_futures=True))
         listen(case.changed, self._changed)
+        listen(case.comparison.changed, self._compared)
 
     def _changed(self, field: str) -> None:
         if field == "radiograph":
             self._measured.clear()
             self._totals = {}
         if field in ("radiograph", "regions", "layers", "history") and not self._running:
+            self._schedule()
+
+    def _compared(self, what: str) -> None:
+        if what == "midline" and not self._running:
             self._schedule()
 
     def _schedule(self) -> None:
@@ -76,14 +83,21 @@ class RegionMeasurer(QObject):
 
     def _same(self, region: Region, layers: frozenset[int]) -> bool:
         known = self._measured.get(region.id)
-        return known is not None and known[1] == layers and known[0].points is region.points
+        line = self._case.comparison.midline
+        return (
+            known is not None
+            and known[1] == layers
+            and known[0].points is region.points
+            and (line is None or known[2] == line)
+        )
 
     def _next(self) -> None:
         region, radiograph = self._wanted(), self._case.radiograph
         if self._running or region is None or radiograph is None:
             return
         self._running, self._last = True, time.monotonic()
-        self._pool.submit(self._measure, radiograph, region, self._case.layers, self._totals)
+        line = self._case.comparison.midline
+        self._pool.submit(self._measure, radiograph, region, self._case.layers, self._totals, line)
 
     def _measure(
         self,
@@ -91,36 +105,39 @@ class RegionMeasurer(QObject):
         region: Region,
         layers: tuple[Layer, ...],
         totals: dict[int, tuple[float, float]],
+        line: Midline | None,
     ) -> None:
         """In the pool's thread."""
-        result: RegionStatistics | Exception
+        result: _Result | Exception
         try:
-            maps = {layer.explanation.method: MapInSource(layer.explanation) for layer in layers}
+            sampled = {layer.explanation.method: MapInSource(layer.explanation) for layer in layers}
             for layer in layers:
                 if layer.id not in totals:
-                    totals[layer.id] = maps[layer.explanation.method].totals()
-            result = regions.measure(
-                radiograph,
-                region,
-                cast(Mapping[str, npt.NDArray[np.floating]], maps),
-                totals={layer.explanation.method: totals[layer.id] for layer in layers},
-            )
+                    totals[layer.id] = sampled[layer.explanation.method].totals()
+            maps = cast(Mapping[str, npt.NDArray[np.floating]], sampled)
+            sums = {layer.explanation.method: totals[layer.id] for layer in layers}
+            other = None
+            if line is not None:
+                other = mirror.compare(radiograph, region, line, maps, totals=sums)
+            result = regions.measure(radiograph, region, maps, totals=sums), other
         except Exception as error:  # raised again where somebody can see it
             result = error
         with suppress(RuntimeError):  # the window has been closed meanwhile
-            self._done.emit((radiograph, region, frozenset(layer.id for layer in layers), result))
+            self._done.emit((radiograph, region, frozenset(layer.id for layer in layers), line, result))
 
     def _arrived(
-        self, message: tuple[Radiograph, Region, frozenset[int], RegionStatistics | Exception]
+        self, message: tuple[Radiograph, Region, frozenset[int], Midline | None, _Result | Exception]
     ) -> None:
-        radiograph, region, layers, result = message
+        radiograph, region, layers, line, result = message
         self._running = False
         if isinstance(result, Exception):
             raise result
         current = frozenset(layer.id for layer in self._case.layers)
         if radiograph is self._case.radiograph and layers == current:
-            self._measured[region.id] = region, layers
-            self._case.set_statistics(region, result)
+            self._measured[region.id] = region, layers, line
+            self._case.set_statistics(region, result[0])
+            if line == self._case.comparison.midline:
+                self._case.comparison.set_mirror(region, result[1])
         self._schedule()
 
     @property

@@ -39,11 +39,25 @@ class ImageSampler:
         self._levels: list[npt.NDArray] = []
         self._whole: tuple[tuple[int, int], npt.NDArray] | None = None
 
-    def sample(self, view: Viewport) -> npt.NDArray:
-        """Values of the visible part as it lies on the screen, contiguous; the image's own dtype where it can be."""
+    def sample(self, view: Viewport, draft: bool = False) -> npt.NDArray:
+        """Values of the visible part as it lies on the screen, contiguous; the image's own dtype where it can be.
+
+        draft: interpolated from a halved copy where averaging over area would need the whole image, for frames of a
+        running zoom.
+        """
         rows, columns = view.orientation.shape(*view.size)
-        block = self._block(visible_box(view), rows, columns, view.scale)
+        box = visible_box(view)
+        if draft and not self.at_hand(view):
+            block = self._interpolated(box, rows, columns, view.scale)
+        else:
+            block = self._block(box, rows, columns, view.scale)
         return np.ascontiguousarray(view.orientation.apply(block))
+
+    def at_hand(self, view: Viewport) -> bool:
+        """True where the exact values cost no more than those of a draft."""
+        size = view.orientation.shape(*view.size)
+        averaged = view.scale < 1 and size != self._pixels.shape and size[0] * size[1] <= _WHOLE
+        return not averaged or (self._whole is not None and self._whole[0] == size)
 
     def _block(self, box: Box, rows: int, columns: int, scale: float) -> npt.NDArray:
         top, left, bottom, right = box

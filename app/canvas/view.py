@@ -85,6 +85,7 @@ class CanvasView(QWidget):
         self.setAccessibleName("Radiograph")
         self.setAccessibleDescription("Image with maps and regions. Arrow keys pan, plus and minus zoom.")
         listen(case.changed, self._case_changed)
+        listen(case.comparison.changed, self._compared)
         self._case_changed("radiograph")
 
     # What the window's menus and toolbar call
@@ -242,6 +243,13 @@ class CanvasView(QWidget):
                 self._show(turned.fitted() if self._fitted else turned, self._fitted)
         self.update()
 
+    def _compared(self, what: str) -> None:
+        """Another picture of the same image: with a region changed, or as it was."""
+        if what == "preview" and self.case.comparison.shown is not None:
+            self._compositor = self._compositor_for(self.case.comparison.shown)
+            self._loupe = None
+        self.update()
+
     def _compositor_for(self, radiograph: Radiograph) -> Compositor:
         beside = self._beside._compositor if self._beside is not None else None
         if beside is not None and beside.radiograph is radiograph:
@@ -256,9 +264,17 @@ class CanvasView(QWidget):
             self.zoom_changed.emit(viewport.scale)
         self.viewport_changed.emit()
 
-    def follow(self, other: Viewport) -> None:
-        """Show the same place at the same zoom as another view of the same image."""
-        if (other.scale, other.center) != (self.viewport.scale, self.viewport.center):
+    @property
+    def fitted(self) -> bool:
+        """True while the whole image is shown and follows the size of the widget."""
+        return self._fitted
+
+    def follow(self, other: Viewport, fitted: bool = False) -> None:
+        """Show the same place at the same zoom as another view of the same image; the whole image if that one does."""
+        if fitted:
+            if not self._fitted or self.viewport != self.viewport.fitted():
+                self.fit()
+        elif (other.scale, other.center) != (self.viewport.scale, self.viewport.center):
             self._show(self.viewport.centered_at(*other.center, other.scale))
 
     def _resize(self) -> None:

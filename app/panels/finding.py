@@ -226,6 +226,7 @@ class FindingPanel(QWidget):
         self.limits_button = QToolButton()
         self.limits_button.setText("Limits")
         self.limits_button.setCheckable(True)
+        self.limits_button.setProperty("fold", "true")
         self.limits_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.limits_button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.limits_button.setAccessibleName("What the model must not be used for")

@@ -60,13 +60,17 @@ def title(name: str) -> str:
     return _TITLES.get(name) or format.label(name)
 
 
+def _short(value: float) -> str:
+    return format.exact(float(f"{value:.3g}"))
+
+
 def value_text(finding: Finding) -> str:
     """The number with its unit, and its interval where there is one."""
     if finding.value is None or not math.isfinite(finding.value):
         return "could not be measured"
-    text = f"{format.number(finding.value, 3)} {finding.unit}".rstrip()
+    text = f"{_short(finding.value)} {finding.unit}".rstrip()
     if finding.lower is not None and finding.upper is not None and finding.lower != finding.upper:
-        text += f"  ({format.number(finding.lower, 3)} … {format.number(finding.upper, 3)})"
+        text += f"  ({_short(finding.lower)} … {_short(finding.upper)})"
     return text
 
 
@@ -119,6 +123,7 @@ class Fold(QWidget):
         self.button.setText(text)
         self.button.setCheckable(True)
         self.button.setAutoRaise(True)
+        self.button.setProperty("fold", "true")
         self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.body = QWidget()

@@ -40,6 +40,9 @@ class Cell(QFrame):
         self.title.setTextFormat(Qt.TextFormat.PlainText)
         self.title.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.badge = TrustBadge()
+        keep = self.badge.sizePolicy()
+        keep.setRetainSizeWhenHidden(True)  # headings are equally high, so that images lie side by side
+        self.badge.setSizePolicy(keep)
         self.head = QWidget()
         self._line = line = QHBoxLayout(self.head)
         line.setContentsMargins(8, 3, 6, 3)
@@ -68,6 +71,7 @@ class Cell(QFrame):
         """Nothing to show here."""
         self.canvas.setVisible(not on)
         self._blank.setVisible(on)
+        self.title.setVisible(not on)
 
     def name(self, layers: tuple[Layer, ...], assessing: frozenset[int]) -> None:
         """Say what the view shows: nothing but the radiograph, one map, or several (with the gravest trust)."""
@@ -185,9 +189,13 @@ class ViewArea(QWidget):
             each.set_tool(name if name in _LOOKING else "pan")
 
     def _load(self, view: CanvasView) -> None:
-        view.case.set_radiograph(self.case.radiograph)
-        self._copy_view(view.case)
-        view.follow(self.canvas.viewport)
+        following, self._following = self._following, True  # the main view leads
+        try:
+            view.case.set_radiograph(self.case.radiograph)
+            self._copy_view(view.case)
+            view.follow(self.canvas.viewport, self.canvas.fitted)
+        finally:
+            self._following = following
 
     def _copy_view(self, theirs: CaseModel, ours: CaseModel | None = None) -> None:
         """Window and orientation of one case for another that shows the same image."""
@@ -248,7 +256,7 @@ class ViewArea(QWidget):
         try:
             for view in (self.canvas, *self.companions):
                 if view is not leader and view.case.radiograph is leader.case.radiograph:
-                    view.follow(leader.viewport)
+                    view.follow(leader.viewport, leader.fitted)
         finally:
             self._following = False
 

@@ -54,6 +54,7 @@ def main_window(
 ) -> Iterator[MainWindow]:
     load_fonts(qapp)
     store = SettingsStore(tmp_path_factory.mktemp("config") / "settings.json")
+    store.values.assess_maps = False  # tests that are not about it need not wait for it
     theme = Theme(qapp, "dark")
     window = MainWindow(store, theme, Engine(model=model))
     window.files.interactive = False
