@@ -16,6 +16,7 @@ from shiboken6 import isValid
 
 from xai_engine.evidence.case import CaseReview
 from xai_engine.explain.types import Explanation
+from xai_engine.radiograph.regions import Region
 from xai_engine.radiograph.types import Radiograph
 from xai_engine.runtime.job import Died, Done, Event, Failed, Job, Partial
 from xai_engine.runtime.run import Progress
@@ -88,10 +89,14 @@ class Engine(QObject):
     started = Signal(object)
     worker_died = Signal(str, str)
 
-    def __init__(self, parent: QObject | None = None, model: str | None = None, device: str = "auto") -> None:
+    def __init__(
+        self, parent: QObject | None = None, model: str | None = None, device: str = "auto", threads: int = 0
+    ) -> None:
+        """threads: of the processor, for one computation; 0 for as many as there are cores."""
         super().__init__(parent)
         self.model = model or os.environ.get("RADIOLUCENT_MODEL") or None
         self.device = device
+        self.threads = threads
         self.reader = Worker("reader")
         self.engine = Worker("engine")
 
@@ -110,7 +115,7 @@ class Engine(QObject):
             self.worker_died.emit(name, task.title)
 
     def _options(self) -> dict[str, Any]:
-        return {"model": self.model, "device": self.device}
+        return {"model": self.model, "device": self.device, "threads": self.threads}
 
     def start_reader(self) -> None:
         """Start the reader process beside the window."""
@@ -156,6 +161,13 @@ class Engine(QObject):
             self.engine, "explain", title, once, method, dict(params), target, seed, **self._options()
         )
 
+    def channels(self, radiograph: Radiograph, layer: str, count: int, target: str | None) -> Task:
+        """done(tuple of Explanation): the strongest channels of a layer ("": the default one)"""
+        once = Once(radiograph.sha256, radiograph)
+        return self._submit(
+            self.engine, "channels", "Strongest channels", once, layer, count, target, **self._options()
+        )
+
     def assess(
         self, radiograph: Radiograph, explanations: Sequence[Explanation], cards: str, seed: int = 0
     ) -> Task:
@@ -174,6 +186,20 @@ class Engine(QObject):
             cards,
             seed,
             **self._options(),
+        )
+
+    def midline(self, radiograph: Radiograph) -> Task:
+        """done(Midline)"""
+        once = Once(radiograph.sha256, radiograph)
+        return self._submit(
+            self.engine, "midline", "Finding the mid-line", once, quiet=True, **self._options()
+        )
+
+    def what_if(self, radiograph: Radiograph, region: Region, fill: str, what: str, seed: int = 0) -> Task:
+        """done(WhatIf); a cancelled run may be done with a partial one. what: the region and what is done to it"""
+        once = Once(radiograph.sha256, radiograph)
+        return self._submit(
+            self.engine, "what_if", f"What if: {what}", once, region, fill, seed=seed, **self._options()
         )
 
     def report(self, case: CaseReview, path: Path, page: str) -> Task:

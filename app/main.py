@@ -28,7 +28,7 @@ def run(files: list[str]) -> int:
     load_fonts(app)
     store = SettingsStore()
     theme = Theme(app, store.values.theme)
-    engine = Engine(device=store.values.device)
+    engine = Engine(device=store.values.device, threads=store.values.threads)
     paths = [Path(name) for name in files]
     if paths:
         engine.start_reader()

@@ -24,6 +24,7 @@ from app.canvas.readout import Readout
 from app.engine import Engine, Task
 from app.model.case import CaseModel
 from app.model.studies import StudyList
+from app.panels.channels import ChannelsPanel
 from app.panels.explain import ExplainPanel
 from app.panels.finding import FindingPanel
 from app.panels.jobs import JobsBar
@@ -39,7 +40,9 @@ from app.window.actions import Commands, fill_toolbar
 from app.window.files import Files
 from app.window.help import Help
 from app.window.maps import Maps
+from app.window.put_right import PutRight
 from app.window.reading import Reading
+from app.window.regions import RegionQuestions
 from app.window.views import ViewArea
 from xai_engine.paths import resources_dir
 
@@ -64,6 +67,7 @@ class MainWindow(QMainWindow):
         self.reading = Reading(self.case, self.studies, engine, self)
         self.reading.window = store.values.default_window
         self.files = Files(self)
+        self.put_right = PutRight(self)
         self.help = Help(self)
         self.setWindowTitle(TITLE)
         self.setAcceptDrops(True)
@@ -108,6 +112,7 @@ class MainWindow(QMainWindow):
         self.finding.set_blind(self.store.values.blind_reading)
         self.layers = LayersPanel(self.case)
         self.explain_panel = ExplainPanel()
+        self.channels = ChannelsPanel(self.case)
         self.trust = TrustPanel(self.case)
         self.regions = RegionsPanel(self.case)
         self.tags = TagsPanel(self.case)
@@ -117,6 +122,7 @@ class MainWindow(QMainWindow):
         maps.setDocumentMode(True)
         maps.addTab(self.layers, "Layers")
         maps.addTab(self.explain_panel, "Methods")
+        maps.addTab(self.channels, "Activations")
         self.maps = maps
         for widget, name in (
             (self.finding, "Finding"),
@@ -128,7 +134,7 @@ class MainWindow(QMainWindow):
             self.inspector.addTab(widget, name)
         self.studies_dock = self._dock("Studies", self.studies_panel, Qt.DockWidgetArea.LeftDockWidgetArea)
         self.inspector_dock = self._dock("Inspector", self.inspector, Qt.DockWidgetArea.RightDockWidgetArea)
-        self.resizeDocks([self.studies_dock, self.inspector_dock], [210, 340], Qt.Orientation.Horizontal)
+        self.resizeDocks([self.studies_dock, self.inspector_dock], [224, 340], Qt.Orientation.Horizontal)
 
     def _dock(self, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
         dock = QDockWidget(title, self)
@@ -182,6 +188,8 @@ class MainWindow(QMainWindow):
         self.reading.model_ready.connect(self.explain_panel.set_model)
         self.reading.opened.connect(self._opened)
         self.engine.started.connect(self._task_started)
+        self.questions = RegionQuestions(self.case, self.engine, self.regions, self)
+        self.questions.message.connect(self.messages.show_message)
         self.studies_panel.open_requested.connect(self.reading.show)
         self.studies_panel.remove_requested.connect(self.reading.close_study)
         self.canvas.cursor_moved.connect(self._show_readout)
@@ -195,6 +203,8 @@ class MainWindow(QMainWindow):
         tools = ("window", "pan", "zoom", "magnify", "select", "rectangle", "ellipse", "polygon", "freehand")
         return {
             **{name: (lambda n=name: canvas.set_tool(n)) for name in tools},
+            "put_right": self.put_right.take_offer,
+            "as_stored": self.put_right.undo_current,
             "undo": case.undo,
             "redo": case.redo,
             "delete": canvas.delete_selected,
@@ -238,6 +248,7 @@ class MainWindow(QMainWindow):
         if self.studies.current is not None:
             self.reading.impressions[self.studies.current] = impression
         self.update_blind()
+        self.put_right.offer_again()
 
     def update_blind(self) -> None:
         """While the verdict is hidden, nothing else in the window may tell it."""
@@ -303,7 +314,11 @@ class MainWindow(QMainWindow):
         reason = "Open a radiograph first." if not image else "Waiting for the verdict."
         if prediction is not None:
             reason = "Blind reading: put down your impression first." if hidden else prediction.refusal
-        self.explain_panel.set_enabled_for_image(readable, reason)
+        for panel in (self.explain_panel, self.channels):
+            panel.set_enabled_for_image(readable, reason)
+        self.regions.what_if.set_enabled(readable, reason)
+        act["put_right"].setEnabled(self.put_right.can_take)
+        act["as_stored"].setEnabled(self.put_right.can_undo)
 
     def _show_readout(self, readout: Readout | None) -> None:
         if readout is None:
@@ -351,7 +366,7 @@ class MainWindow(QMainWindow):
 
     def reset_layout(self) -> None:
         self.restoreState(self._default_layout, LAYOUT_VERSION)
-        self.resizeDocks([self.studies_dock, self.inspector_dock], [210, 340], Qt.Orientation.Horizontal)
+        self.resizeDocks([self.studies_dock, self.inspector_dock], [224, 340], Qt.Orientation.Horizontal)
 
     def _restore_layout(self) -> None:
         values = self.store.values

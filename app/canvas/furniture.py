@@ -116,7 +116,8 @@ def corner_texts(painter: QPainter, area: QRectF, case: CaseModel, view: Viewpor
     assert case.radiograph is not None
     if area.width() < SMALLEST_FOR_TEXT:
         return
-    taken = notice_width(painter, SYNTHETIC) if case.radiograph.study.synthetic else area.width() * 0.1
+    said = notice_text(case)
+    taken = notice_width(painter, said) if said else area.width() * 0.1
     half = QRectF(area.left(), area.top(), (area.width() - taken) / 2 - 4, area.height())
     other = QRectF(area.right() - half.width(), area.top(), half.width(), area.height())
     column(painter, half, left_text(case), _LEFT)
@@ -125,6 +126,17 @@ def corner_texts(painter: QPainter, area: QRectF, case: CaseModel, view: Viewpor
     if beside.width() < 180:
         beside = QRectF(half.left(), half.top(), half.width(), lower - 4 - half.top())
     column(painter, beside, state_text(case, view), _LEFT, bottom=True)
+
+
+def notice_text(case: CaseModel) -> str:
+    """What must not be missed: this is no patient, or not the image as it is in the file. Empty for most images."""
+    assert case.radiograph is not None
+    asked = case.comparison.what_if.get(case.comparison.preview or "")
+    if asked is not None:
+        return f"CHANGED · {asked.region.name or 'region'} {TITLES[asked.fill]}"
+    done = case.radiograph.corrections
+    said = [f"CORRECTED · {correct.words(done)}"] if done else []
+    return " · ".join(said + [SYNTHETIC] * case.radiograph.study.synthetic)
 
 
 def notice_width(painter: QPainter, text: str) -> float:
@@ -358,11 +370,8 @@ def paint_all(
         lower = scale_bar(painter, area, radiograph.spacing, view, ratio)
     corner_texts(painter, area, case, view, lower)
     orientation_letters(painter, area, case, view, lower)
-    asked = case.comparison.what_if.get(case.comparison.preview or "")
-    if asked is not None:
-        notice(painter, area, f"CHANGED · {asked.region.name or 'region'} {TITLES[asked.fill]}")
-    elif radiograph.corrections or radiograph.study.synthetic:
-        said = [f"CORRECTED · {correct.words(radiograph.corrections)}"] if radiograph.corrections else []
-        notice(painter, area, " · ".join(said + [SYNTHETIC] * radiograph.study.synthetic))
+    said = notice_text(case)
+    if said:
+        notice(painter, area, said)
     if layers:
         colour_bar(painter, area, layers, case.assessing, ratio, titled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from PySide6.QtWidgets import (
@@ -14,6 +15,7 @@ from PySide6.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
+    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
@@ -47,6 +49,16 @@ class PreferencesDialog(QDialog):
         self.reader = QLineEdit(settings.reader)
         self.reader.setPlaceholderText("printed on reports; may stay empty")
         self.reader.setAccessibleName("Reader")
+        self.institution = QLineEdit(settings.institution)
+        self.institution.setPlaceholderText("heads every report; may stay empty")
+        self.institution.setAccessibleName("Institution")
+        self.threads = QSpinBox()
+        self.threads.setRange(0, max(1, os.cpu_count() or 1, settings.threads))
+        self.threads.setSpecialValueText("Automatic")
+        self.threads.setValue(settings.threads)
+        self.threads.setAccessibleName("Processor cores")
+        self.threads.lineEdit().setAccessibleName("Processor cores")
+        self.threads.setToolTip("Most cores that one computation takes")
         self.blind = QCheckBox("Blind reading: your impression comes before the AI's")
         self.blind.setChecked(settings.blind_reading)
         self.recent = QCheckBox("Remember recent files (names may identify patients)")
@@ -64,7 +76,9 @@ class PreferencesDialog(QDialog):
             ("Window at opening", self.window_choice),
             ("Paper", self.page),
             ("Reader", self.reader),
+            ("Institution", self.institution),
             ("Compute on", self.device),
+            ("Processor cores", self.threads),
             ("", self.blind),
             ("", self.recent),
         ):
@@ -73,7 +87,7 @@ class PreferencesDialog(QDialog):
         aside.addWidget(self.forget)
         aside.addStretch(1)
         form.addRow("", aside)
-        note = QLabel("“Compute on” holds from the next computation.")
+        note = QLabel("“Compute on” and “Processor cores” hold from the next computation.")
         note.setProperty("tone", "muted")
         buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
@@ -104,6 +118,8 @@ class PreferencesDialog(QDialog):
             page=self.page.currentData(),
             device=self.device.currentData(),
             reader=self.reader.text().strip(),
+            institution=self.institution.text().strip(),
+            threads=self.threads.value(),
             blind_reading=self.blind.isChecked(),
             remember_recent=remember,
             recent=list(self._settings.recent) if remember and not self._forgotten else [],

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from app.model.comparison import Comparison, same_shape
 from app.model.history import History, Snapshot
 from app.model.layer import Layer
 from app.model.signal import Signal
@@ -61,6 +62,7 @@ class CaseModel:
         self.regions: tuple[Region, ...] = ()
         self.statistics: dict[str, RegionStatistics] = {}
         self.selected_region: str | None = None
+        self.comparison = Comparison(self)
         self._history = History()
         self._next_layer = 1
         self._region_number = 0
@@ -300,7 +302,7 @@ class CaseModel:
     def set_statistics(self, region: Region, statistics: RegionStatistics) -> None:
         """What was measured in `region`. Dropped where that region has gone, or has moved and stands still again."""
         now = self.region(region.id)
-        if now is None or not (self.editing or _same_shape(region, now)):
+        if now is None or not (self.editing or same_shape(region, now)):
             return
         self._measured[region.id] = region
         self.statistics = {**self.statistics, region.id: replace(statistics, name=now.name)}
@@ -320,7 +322,7 @@ class CaseModel:
         kept = {}
         for region in self.regions:
             known = self.statistics.get(region.id)
-            if known is not None and _same_shape(self._measured[region.id], region):
+            if known is not None and same_shape(self._measured[region.id], region):
                 kept[region.id] = replace(known, name=region.name)
         if kept != self.statistics:
             self.statistics = kept
@@ -381,7 +383,3 @@ class CaseModel:
             self.layers = layers
             self.changed.emit("layers")
         self.changed.emit("history")
-
-
-def _same_shape(first: Region, second: Region) -> bool:
-    return first.kind == second.kind and np.array_equal(first.points, second.points)

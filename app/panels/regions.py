@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from PySide6.QtCore import QEvent, QItemSelectionModel, QModelIndex, Qt
-from PySide6.QtGui import QGuiApplication, QKeyEvent
+from PySide6.QtCore import QEvent, QItemSelectionModel, QModelIndex, QSortFilterProxyModel, Qt, Signal
+from PySide6.QtGui import QGuiApplication, QKeyEvent, QKeySequence
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QPushButton,
     QSizePolicy,
     QTableView,
@@ -23,7 +22,9 @@ from PySide6.QtWidgets import (
 
 from app.canvas.binding import listen
 from app.model.case import CaseModel
-from app.panels.region_table import RegionTable, as_csv
+from app.panels.region_table import SORT, RegionList, RegionTable, as_text
+from app.panels.text import plain_label
+from app.panels.what_if import WhatIfBox
 from xai_engine.errors import RadiolucentError
 from xai_engine.radiograph import regions
 from xai_engine.runtime import atomic
@@ -31,8 +32,8 @@ from xai_engine.runtime import atomic
 _FILTER = "Regions (*.json)"
 
 
-class _Table(QTableView):
-    """Delete removes the region of the current column."""
+class _List(QTableView):
+    """Delete removes the region of the current row, F2 renames it, Ctrl+C copies the table for a spreadsheet."""
 
     def __init__(self, panel: RegionsPanel) -> None:
         super().__init__(panel)
@@ -43,56 +44,82 @@ class _Table(QTableView):
             self._panel.delete_selected()
         elif event.key() == Qt.Key.Key_F2:
             self._panel.rename_selected()
+        elif event.matches(QKeySequence.StandardKey.Copy):
+            self._panel.copy("\t")
         else:
             super().keyPressEvent(event)
 
 
+def _table(view: QTableView, name: str) -> None:
+    view.setAccessibleName(name)
+    view.setAlternatingRowColors(True)
+    view.setShowGrid(False)
+    view.setTabKeyNavigation(False)
+    view.setCornerButtonEnabled(False)
+    view.setFrameShape(QTableView.Shape.NoFrame)
+    view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    across, down = view.horizontalHeader(), view.verticalHeader()
+    across.setHighlightSections(False)
+    across.setMinimumSectionSize(40)
+    down.setHighlightSections(False)
+    heading = down.font()
+    heading.setBold(False)
+    down.setFont(heading)
+
+
 class RegionsPanel(QWidget):
-    """Live table of a case's regions, with copying, exporting, importing, renaming and deleting."""
+    """List of a case's regions; of the selected one the numbers beside its mirror's, and what changing it does."""
+
+    what_if_requested = Signal(str, str)
+    """region id, fill"""
 
     def __init__(self, case: CaseModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._case = case
         self.setAccessibleName("Regions")
-        self.model = RegionTable(case, self)
-        self.table = _Table(self)
-        self.table.setModel(self.model)
-        self.table.setAccessibleName("Measurements of the regions")
-        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectColumns)
-        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.table.setAlternatingRowColors(True)
-        self.table.setShowGrid(False)
-        self.table.setWordWrap(False)
-        self.table.setTabKeyNavigation(False)
-        self.table.setCornerButtonEnabled(False)
-        self.table.setFrameShape(QTableView.Shape.NoFrame)
-        across, down = self.table.horizontalHeader(), self.table.verticalHeader()
-        across.setMinimumSectionSize(64)
-        across.setDefaultSectionSize(70)
-        across.setHighlightSections(False)
-        down.setHighlightSections(False)
+        self.model = RegionList(case, self)
+        self.proxy = QSortFilterProxyModel(self)
+        self.proxy.setSourceModel(self.model)
+        self.proxy.setSortRole(SORT)
+        self.table = _List(self)
+        _table(self.table, "Regions of this image")
+        self.table.setModel(self.proxy)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setSortingEnabled(True)
+        self.table.sortByColumn(-1, Qt.SortOrder.AscendingOrder)  # as drawn, until a heading is clicked
+        self.table.setTextElideMode(Qt.TextElideMode.ElideNone)
+        self.table.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self.table.verticalHeader().hide()
+        across = self.table.horizontalHeader()
+        across.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        across.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+
+        self.numbers = RegionTable(case, self)
+        self.detail = QTableView(self)
+        _table(self.detail, "Numbers of the selected region and of its mirror")
+        self.detail.setModel(self.numbers)
+        self.detail.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.detail.setWordWrap(False)
+        self.detail.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        down = self.detail.verticalHeader()
         down.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        down.setDefaultSectionSize(self.table.fontMetrics().lineSpacing() + 8)
-        down.setMaximumWidth(132)
-        heading = down.font()
-        heading.setBold(False)
-        down.setFont(heading)
+        down.setMaximumWidth(126)
         down.setTextElideMode(Qt.TextElideMode.ElideRight)
+        self._fit_rows()
 
-        self._empty = QLabel(
-            "No regions yet. Draw one with the rectangle, ellipse, polygon or freehand tool."
+        self._empty = plain_label(
+            "No regions yet. Draw one with the rectangle, ellipse, polygon or freehand tool.", "muted"
         )
-        self._empty.setWordWrap(True)
-        self._empty.setProperty("tone", "muted")
-        self._legend = QLabel("+ and −: share of a map's evidence for and against that lies inside.")
-        self._legend.setWordWrap(True)
-        self._legend.setProperty("tone", "muted")
-        self._message = QLabel()
-        self._message.setWordWrap(True)
-        self._message.setProperty("tone", "error")
+        self._legend = plain_label("", "muted")
+        self._message = plain_label("", "error")
         self._message.hide()
+        self.what_if = WhatIfBox(case, self)
+        self.what_if.requested.connect(self.what_if_requested)
 
-        self.copy_button = self._button("Copy", "Copy the table as CSV", self.copy)
+        self.copy_button = self._button(
+            "Copy", "Copy every number as CSV (Ctrl+C in the list: for a spreadsheet)", self.copy
+        )
         self.export_button = self._button("Export…", "Write the regions to a JSON file", self._ask_export)
         self.import_button = self._button("Import…", "Add the regions of a JSON file", self._ask_import)
         self.delete_button = self._button("Delete", "Delete the selected region (Del)", self.delete_selected)
@@ -105,13 +132,18 @@ class RegionsPanel(QWidget):
         layout.setContentsMargins(8, 6, 6, 6)
         layout.addWidget(self._empty)
         layout.addWidget(self.table, 1)
+        layout.addWidget(self.detail, 4)
         layout.addWidget(self._legend)
+        layout.addWidget(self.what_if)
+        layout.addStretch(1)
         layout.addWidget(self._message)
         layout.addLayout(buttons)
         self.setMinimumWidth(260)
-        self.table.selectionModel().currentColumnChanged.connect(self._current_changed)
+        self.table.selectionModel().currentRowChanged.connect(self._current_changed)
         self.model.modelReset.connect(self._show_selection)
+        self.numbers.modelReset.connect(self._span)
         listen(case.changed, self._changed)
+        listen(case.comparison.changed, self._compared)
         self._changed("regions")
 
     def _button(self, text: str, tip: str, act: Callable[[], object]) -> QPushButton:
@@ -124,9 +156,9 @@ class RegionsPanel(QWidget):
 
     # What the buttons and the window's menu do
 
-    def copy(self) -> None:
-        """The table to the clipboard, as CSV."""
-        QGuiApplication.clipboard().setText(as_csv(self._case))
+    def copy(self, delimiter: str = ",") -> None:
+        """Every number to the clipboard: as CSV, or with tabs as spreadsheets take it."""
+        QGuiApplication.clipboard().setText(as_text(self._case, delimiter))
 
     def export_to(self, path: Path | str) -> bool:
         """Write every region to a JSON file, whole or not at all. False (with a message in the panel) on failure."""
@@ -157,9 +189,9 @@ class RegionsPanel(QWidget):
 
     def rename_selected(self) -> None:
         """Edit the name of the selected region in its cell."""
-        column = self._column()
-        if column >= 0:
-            self.table.edit(self.model.index(0, column))
+        row = self.model.row_of(self._case.selected_region)
+        if row >= 0:
+            self.table.edit(self.proxy.mapFromSource(self.model.index(row, 0)))
 
     def _ask_export(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Export regions", "regions.json", _FILTER)
@@ -178,43 +210,79 @@ class RegionsPanel(QWidget):
 
     # Following the model
 
-    def _column(self) -> int:
-        ids = [region.id for region in self._case.regions]
-        selected = self._case.selected_region
-        return ids.index(selected) if selected in ids else -1
-
     def _changed(self, field: str) -> None:
         if field == "selection":
             self._show_selection()
         if field in ("regions", "radiograph", "selection", "layers"):
-            some = bool(self._case.regions)
+            some, chosen = bool(self._case.regions), self._case.selected_region is not None
             self._empty.setVisible(not some)
             self.table.setVisible(some)
-            self._legend.setVisible(some and bool(self._case.layers))
+            self.detail.setVisible(chosen)
+            self.what_if.setVisible(chosen)
             self.copy_button.setEnabled(some)
             self.export_button.setEnabled(some)
             self.import_button.setEnabled(self._case.radiograph is not None)
-            self.delete_button.setEnabled(self._case.selected_region is not None)
+            self.delete_button.setEnabled(chosen)
+            self._say_where()
+            self.table.setMaximumHeight(16777215 if not chosen else 8 * self.fontMetrics().lineSpacing() + 24)
         if field == "radiograph":
             self._say("")
 
+    def _compared(self, what: str) -> None:
+        if what == "midline":
+            self._say_where()
+
+    def _say_where(self) -> None:
+        """What the mirror is, and what a share is, below the numbers."""
+        parts = []
+        if self._case.selected_region is not None:
+            line = self._case.comparison.midline
+            if line is None:
+                parts.append("The mirror region is known once the image is classified.")
+            elif line.note:
+                parts.append(line.note)
+            else:
+                parts.append("Mirror: dashed on the image, across the mid-line of the lungs.")
+            if self._case.layers:
+                parts.append("Shares: of the map's whole evidence for and against.")
+        else:
+            parts += ["Select a region for its numbers."] if self._case.regions else []
+        self._legend.setText(" ".join(parts))
+        self._legend.setVisible(bool(parts))
+
     def _show_selection(self) -> None:
-        column = self._column()
+        row = self.model.row_of(self._case.selected_region)
         selection = self.table.selectionModel()
-        if column < 0:
+        if row < 0:
             selection.clear()
-        elif selection.currentIndex().column() != column or not selection.isColumnSelected(column):
-            row = max(selection.currentIndex().row(), 0)
-            selection.setCurrentIndex(
-                self.model.index(row, column),
-                QItemSelectionModel.SelectionFlag.ClearAndSelect | QItemSelectionModel.SelectionFlag.Columns,
-            )
+            return
+        index = self.proxy.mapFromSource(self.model.index(row, 0))
+        if selection.currentIndex().row() != index.row() or not selection.isRowSelected(index.row()):
+            flags = QItemSelectionModel.SelectionFlag
+            selection.setCurrentIndex(index, flags.ClearAndSelect | flags.Rows)
 
     def _current_changed(self, current: QModelIndex, _previous: QModelIndex) -> None:
-        if current.isValid() and current.column() < len(self._case.regions):
-            self._case.select_region(self._case.regions[current.column()].id)
+        region = self.model.region(self.proxy.mapToSource(current).row()) if current.isValid() else None
+        if region is not None:
+            self._case.select_region(region.id)
+
+    def _span(self) -> None:
+        """Headings of maps across; no empty rows below the last number."""
+        self.detail.clearSpans()
+        for row, key in enumerate(self.numbers.keys):
+            if key.startswith("#"):
+                self.detail.setSpan(row, 0, 1, 3)
+
+        self._fit_rows()
+
+    def _fit_rows(self) -> None:
+        height = self.fontMetrics().lineSpacing() + 6
+        self.detail.verticalHeader().setDefaultSectionSize(height)
+        whole = self.detail.horizontalHeader().sizeHint().height() + len(self.numbers.keys) * height + 4
+        self.detail.setMaximumHeight(whole)
+        self.detail.setMinimumHeight(min(whole, 6 * height))
 
     def changeEvent(self, event: QEvent) -> None:
-        if event.type() == QEvent.Type.FontChange and hasattr(self, "table"):
-            self.table.verticalHeader().setDefaultSectionSize(self.table.fontMetrics().lineSpacing() + 8)
+        if event.type() == QEvent.Type.FontChange and hasattr(self, "detail"):
+            self._fit_rows()
         super().changeEvent(event)

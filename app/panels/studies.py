@@ -16,7 +16,7 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QColor, QImage, QKeyEvent, QPainter, QPixmap
+from PySide6.QtGui import QColor, QFontMetrics, QImage, QKeyEvent, QPainter, QPixmap
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -48,7 +48,7 @@ WORDS = {
     "reading": "opening …",
     "unread": "unread",
     "read": "read",
-    "refused": "refused by the model",
+    "refused": "refused",
     "error": "cannot be opened",
 }
 _ICONS = {
@@ -64,6 +64,16 @@ _ICONS = {
 def name(study: Study) -> str:
     """The patient's name as people write it; a file name, which is there before reading, unchanged."""
     return format.person_name(study.title) if study.title != study.path.name else study.title
+
+
+def two_lines(text: str, width: int, metrics: QFontMetrics) -> list[str]:
+    """`text` on one line or two of `width` pixels, broken where words end, or anywhere; the second may be elided."""
+    if metrics.horizontalAdvance(text) <= width:
+        return [text]
+    fits = next((n for n in range(len(text), 1, -1) if metrics.horizontalAdvance(text[:n]) <= width), 1)
+    ends = [n for n in range(fits, fits // 2, -1) if text[n - 1] in " _-.,"]
+    cut = ends[0] if ends else fits
+    return [text[:cut].rstrip(), metrics.elidedText(text[cut:].lstrip(), Qt.TextElideMode.ElideMiddle, width)]
 
 
 class StudyModel(QAbstractListModel):
@@ -133,7 +143,7 @@ class _Order(QSortFilterProxyModel):
 
 
 class StudyDelegate(QStyledItemDelegate):
-    """Thumbnail, two lines, and status with an icon: never colour alone."""
+    """Thumbnail, name (over two lines if need be), a line about it, and status with an icon: never colour alone."""
 
     def __init__(self, parent: QWidget, model: StudyModel) -> None:
         super().__init__(parent)
@@ -141,7 +151,7 @@ class StudyDelegate(QStyledItemDelegate):
         self._thumbnails: dict[Path, tuple[int, QPixmap]] = {}
 
     def sizeHint(self, option: QStyleOptionViewItem, index: _Index) -> QSize:
-        return QSize(120, max(64, 3 * option.fontMetrics.height() + 14))
+        return QSize(120, max(64, 4 * option.fontMetrics.height() + 16))
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: _Index) -> None:
         study: Study = index.data(_STUDY)
@@ -172,17 +182,18 @@ class StudyDelegate(QStyledItemDelegate):
         metrics = option.fontMetrics
         line = metrics.height()
         left, width = frame.right() + 9, rect.right() - frame.right() - 15
-        top = rect.center().y() - (3 * line + 4) // 2
+        muted = QColor(t.text if current else t.muted)
+        named = two_lines(name(study), width, metrics)
+        shown = [(text, QColor(t.text)) for text in named]
+        if study.subtitle:
+            shown.append((metrics.elidedText(study.subtitle, Qt.TextElideMode.ElideRight, width), muted))
+        top = rect.center().y() - ((len(shown) + 1) * (line + 2) - 2) // 2
         alignment = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        lines = (
-            (name(study), QColor(t.text), Qt.TextElideMode.ElideRight),
-            (study.subtitle, QColor(t.text if current else t.muted), Qt.TextElideMode.ElideRight),
-        )
-        for row, (text, colour, elide) in enumerate(lines):
+        for text, colour in shown:
             painter.setPen(colour)
-            box = QRect(left, top + row * (line + 2), width, line)
-            painter.drawText(box, alignment, metrics.elidedText(text, elide, width))
-        self._status(painter, QRect(left, top + 2 * (line + 2), width, line), study, current, option)
+            painter.drawText(QRect(left, top, width, line), alignment, text)
+            top += line + 2
+        self._status(painter, QRect(left, top, width, line), study, current, option)
 
     def _status(self, painter: QPainter, box: QRect, study: Study, current: bool, option: Any) -> None:
         t = current_tokens()

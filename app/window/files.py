@@ -85,7 +85,7 @@ class Files(QObject):
         values = self.window.store.values
         values.page, values.reader = choice.page, choice.reader
         impression = choice.impression or self.window.finding.impression
-        review = self.window.reading.review(choice.reader, impression)
+        review = self.window.reading.review(choice.reader, impression, values.institution)
         if review is None:
             self.window.messages.show_message("There is no verdict to report yet.", "warning")
             return None

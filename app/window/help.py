@@ -39,7 +39,7 @@ class Help(QObject):
         self.window.reading.window = values.default_window
         self.window.finding.set_blind(values.blind_reading)
         self.window.update_blind()
-        self.window.engine.device = values.device
+        self.window.engine.device, self.window.engine.threads = values.device, values.threads
         if not store.save():
             self.window.messages.show_message(store.notice, "warning")
 

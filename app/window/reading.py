@@ -23,8 +23,10 @@ from app.window.record import review
 from xai_engine.assess.types import ReliabilityCard
 from xai_engine.classifier.types import ModelInfo, Prediction
 from xai_engine.errors import RadiolucentError
+from xai_engine.evidence import format
 from xai_engine.evidence.case import CaseReview
 from xai_engine.explain.types import Explanation
+from xai_engine.explain.what_if import WhatIf
 from xai_engine.radiograph import display
 from xai_engine.radiograph.colour import LayerStyle
 from xai_engine.radiograph.regions import Region
@@ -43,6 +45,7 @@ class _Kept:
     prediction: Prediction | None
     layers: tuple[Layer, ...]
     regions: tuple[Region, ...]
+    asked: tuple[WhatIf, ...] = ()
 
 
 class Reading(QObject):
@@ -200,10 +203,11 @@ class Reading(QObject):
 
     def _describe(self, path: Path, radiograph: Radiograph) -> None:
         """What the list shows of an image that was read."""
-        parts = (radiograph.study.study_date, radiograph.modality, path.name)
+        name = radiograph.study.patient_name
+        parts = (format.date(radiograph.study.study_date), radiograph.modality, path.name if name else "")
         self.studies.update(
             path,
-            title=radiograph.study.patient_name or path.name,
+            title=name or path.name,
             subtitle=" · ".join(part for part in parts if part),
             thumbnail=thumbnail(radiograph),
             status="unread",
@@ -238,7 +242,8 @@ class Reading(QObject):
         path, radiograph = self.studies.current, self.case.radiograph
         if path is None or radiograph is None:
             return
-        self._kept[path] = _Kept(radiograph, self.case.prediction, self.case.layers, self.case.regions)
+        asked = tuple(self.case.comparison.what_if.values())
+        self._kept[path] = _Kept(radiograph, self.case.prediction, self.case.layers, self.case.regions, asked)
         self._kept.move_to_end(path)
         self._trim()
 
@@ -263,6 +268,8 @@ class Reading(QObject):
         unsaved = path in self.unsaved
         for region in kept.regions:
             self.case.add_region(region)
+        for answer in kept.asked:
+            self.case.comparison.set_what_if(answer)
         if not unsaved:
             self.unsaved.discard(path)
         self.case.select_region(None)
@@ -274,6 +281,12 @@ class Reading(QObject):
     def _case_changed(self, field: str) -> None:
         if field == "regions" and self.case.regions and self.studies.current is not None:
             self.unsaved.add(self.studies.current)
+
+    def corrected(self, radiograph: Radiograph) -> None:
+        """The image on the screen was put right, or back: another thumbnail, another verdict."""
+        if self.studies.current is not None:
+            self._describe(self.studies.current, radiograph)
+        self.predict()
 
     # ---- the verdict -------------------------------------------------------------------------------------------
 
@@ -373,9 +386,9 @@ class Reading(QObject):
 
     # ---- the record --------------------------------------------------------------------------------------------
 
-    def review(self, reader: str, impression: str) -> CaseReview | None:
+    def review(self, reader: str, impression: str, institution: str = "") -> CaseReview | None:
         """Everything on the screen as the record that report and JSON are made of; None before a verdict."""
-        return review(self.case, self.environment, reader, impression)
+        return review(self.case, self.environment, reader, impression, institution)
 
 
 def thumbnail(radiograph: Radiograph, side: int = 96) -> npt.NDArray[np.uint8]:

@@ -9,10 +9,11 @@ from typing import Any
 from app.model.case import CaseModel
 from app.model.trust import assessable
 from xai_engine.evidence.case import CaseReview, now
+from xai_engine.radiograph.regions import RegionStatistics
 
 
 def review(
-    case: CaseModel, environment: Mapping[str, Any], reader: str, impression: str
+    case: CaseModel, environment: Mapping[str, Any], reader: str, impression: str, institution: str = ""
 ) -> CaseReview | None:
     """None before a verdict. Activations of single channels stay out: they are no explanations of the score."""
     if case.radiograph is None or case.prediction is None or case.voi is None:
@@ -33,16 +34,20 @@ def review(
         invert=case.invert,
         reader=reader,
         impression=impression,
+        institution=institution,
         seed=next((e.seed for e in explanations), 0),
     )
     named = dict(zip(record.names(), layers, strict=True))
-    kept = {
-        key: replace(known, maps={name: share for name, share in known.maps.items() if name in named})
-        for key, known in case.statistics.items()
-    }
+
+    def kept(known: RegionStatistics) -> RegionStatistics:
+        return replace(known, maps={name: share for name, share in known.maps.items() if name in named})
+
+    mirrors = case.comparison.mirrors
     return replace(
         record,
-        statistics=kept,
+        statistics={key: kept(known) for key, known in case.statistics.items()},
+        mirrors={key: replace(found, statistics=kept(found.statistics)) for key, found in mirrors.items()},
+        what_if=case.comparison.what_if,
         styles={name: layer.style for name, layer in named.items()},
         reliability={name: layer.card.to_json() for name, layer in named.items() if layer.card},
     )

@@ -165,6 +165,8 @@ def test_preferences_change_a_copy(qtbot: QtBot) -> None:
     ):
         box.setCurrentIndex(box.findData(key))
     dialog.reader.setText("  Dr. New ")
+    dialog.institution.setText(" St. Elsewhere ")
+    dialog.threads.setValue(1)
     dialog.blind.setChecked(True)
     QTest.mouseClick(dialog.forget, Qt.MouseButton.LeftButton)
     after = dialog.result_settings()
@@ -175,6 +177,8 @@ def test_preferences_change_a_copy(qtbot: QtBot) -> None:
         page="Letter",
         device="cpu",
         reader="Dr. New",
+        institution="St. Elsewhere",
+        threads=1,
         blind_reading=True,
         recent=[],
     )

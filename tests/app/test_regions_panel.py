@@ -1,23 +1,27 @@
-"""The table of regions: numbers of `regions.measure`, CSV, JSON, renaming, deleting."""
+"""Tables of regions: numbers of `regions.measure` and of the mirror, what-if, copying, JSON, keys, sorting."""
 
 from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QGuiApplication
+from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtTest import QAbstractItemModelTester, QTest
 from pytestqt.qtbot import QtBot
 
+from app.canvas import furniture
 from app.canvas.measurer import RegionMeasurer
+from app.canvas.view import CanvasView
 from app.model.case import CaseModel
 from app.panels.regions import RegionsPanel
 from tests.app import cases
-from xai_engine.radiograph import regions
+from xai_engine.explain.what_if import Patch, Score, WhatIf
+from xai_engine.radiograph import mirror, regions
 from xai_engine.radiograph.regions import Region
 
 SHAPE = (60, 50)
@@ -39,19 +43,29 @@ def panel(qtbot: QtBot, case: CaseModel) -> RegionsPanel:
     qtbot.addWidget(widget)
     widget.resize(300, 500)
     widget.show()
-    QAbstractItemModelTester(widget.model, QAbstractItemModelTester.FailureReportingMode.Fatal, widget)
+    for model in (widget.model, widget.numbers):
+        QAbstractItemModelTester(model, QAbstractItemModelTester.FailureReportingMode.Fatal, widget)
     widget.measurer = RegionMeasurer(case, widget)  # type: ignore[attr-defined]
     return widget
 
 
 def table(panel: RegionsPanel) -> dict[str, list[str]]:
-    model = panel.model
-    return {
-        model.headerData(row, Qt.Orientation.Vertical): [
-            model.data(model.index(row, column)) for column in range(model.columnCount())
-        ]
-        for row in range(model.rowCount())
-    }
+    """Heading -> region, mirror, difference of the selected region; "+lime" for the indented share of a map."""
+    model = panel.numbers
+    found = {}
+    for row, key in enumerate(model.keys):
+        heading = key if key[0] in "+-" else str(model.headerData(row, Qt.Orientation.Vertical))
+        found[heading] = [model.data(model.index(row, column)) for column in range(3)]
+    return found
+
+
+def listed(panel: RegionsPanel) -> list[list[str]]:
+    """The list as it is shown."""
+    proxy = panel.proxy
+    return [
+        [proxy.index(row, column).data() for column in range(proxy.columnCount())]
+        for row in range(proxy.rowCount())
+    ]
 
 
 def wait(panel: RegionsPanel) -> None:
@@ -61,30 +75,185 @@ def wait(panel: RegionsPanel) -> None:
 def test_numbers_and_their_units(panel: RegionsPanel, case: CaseModel) -> None:
     assert case.radiograph is not None
     case.add_region(ONE)
-    assert table(panel)["Pixels"] == ["…"]
+    assert table(panel)["Pixels"] == ["…", "–", "–"]
     wait(panel)
     inside = case.radiograph.pixels[10:20, 10:30]
     source = case.layers[0].source_map
     share = source[10:20, 10:30].clip(min=0).sum() / source.clip(min=0).sum()
-    shown = table(panel)
-    assert shown["Name"] == ["Nodule"]
-    assert shown["Kind"] == ["rectangle"]
-    assert shown["mm² at detector"] == [f"{200 * 0.2 * 0.1:.1f}"]
-    assert shown["Pixels"] == ["200"]
-    assert float(shown["Mean OD"][0]) == pytest.approx(inside.mean(), rel=1e-3)
-    assert float(shown["SD OD"][0]) == pytest.approx(inside.std(ddof=1), rel=1e-3)
-    assert float(shown["Minimum OD"][0]) == inside.min()
-    assert float(shown["Maximum OD"][0]) == inside.max()
-    assert float(shown["Median OD"][0]) == pytest.approx(np.median(inside))
-    assert shown["+ LIME"] == [f"{100 * share:.1f} %"]
+    shown = {key: cells[0] for key, cells in table(panel).items()}
+    assert listed(panel) == [["Nodule", shown["Mean OD"], ""]]
+    assert shown["mm² at detector"] == f"{200 * 0.2 * 0.1:.1f}"
+    assert shown["Pixels"] == "200"
+    assert float(shown["Mean OD"]) == pytest.approx(inside.mean(), rel=1e-3)
+    assert float(shown["SD OD"]) == pytest.approx(inside.std(ddof=1), rel=1e-3)
+    assert float(shown["Minimum OD"]) == inside.min()
+    assert float(shown["Maximum OD"]) == inside.max()
+    assert float(shown["Median OD"]) == pytest.approx(np.median(inside))
+    assert shown["+lime"] == f"{100 * share:.1f} %"
+    assert shown["LIME"] == ""
+
+
+def test_the_mirror_beside_it_once_the_midline_is_known(panel: RegionsPanel, case: CaseModel) -> None:
+    assert case.radiograph is not None
+    case.add_region(ONE)
+    wait(panel)
+    assert "classified" in panel._legend.text()
+    case.comparison.set_midline(mirror.of_image(SHAPE))
+    wait(panel)
+    other = case.radiograph.pixels[10:20, 20:40]  # columns 10 to 30 of 50, flipped
+    own = case.radiograph.pixels[10:20, 10:30]
+    mean = [float(cell.replace("−", "-")) for cell in table(panel)["Mean OD"]]
+    assert mean == pytest.approx([own.mean(), other.mean(), own.mean() - other.mean()], rel=1e-3, abs=0.05)
+    source = case.layers[0].source_map.clip(min=0)
+    shares = [source[10:20, left : left + 20].sum() / source.sum() for left in (10, 20)]
+    assert table(panel)["+lime"][:2] == [f"{100 * share:.1f} %" for share in shares]
+    case.update_region(replace(ONE, points=ONE.points + 5))
+    assert table(panel)["Mean OD"] == ["…", "…", "…"]  # never the numbers of where it was
+    wait(panel)
+    assert float(table(panel)["Mean OD"][1]) == pytest.approx(
+        case.radiograph.pixels[15:25, 15:35].mean(), rel=1e-3
+    )
+
+
+def answer(region: Region, after: float = -1.0, **changes: object) -> WhatIf:
+    patch = Patch(10, 10, np.full((10, 20), 7, np.uint16), np.ones((10, 20), bool))
+    values: dict[str, object] = {
+        "region": region,
+        "fill": "blur",
+        "params": {},
+        "before": Score(2.0, 0.9),
+        "after": Score(after, 0.42),
+        "anew": None,
+        "reference": tuple(Score(1.9 + i / 100, 0.85 + i / 100) for i in range(7)),
+        "share_shown": 1.0,
+        "patch": patch,
+        "seed": 0,
+        "forwards": 9,
+        "seconds": 0.1,
+        "partial": False,
+        "image_sha256": "",
+        "model_sha256": "",
+        "engine_version": "",
+        "device": "cpu",
+        "precision": "fp32",
+        "notes": ("A remark.",),
+    }
+    return WhatIf(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_what_if_in_words_in_the_list_and_on_the_image(
+    panel: RegionsPanel, case: CaseModel, qtbot: QtBot
+) -> None:
+    case.add_region(ONE)
+    wait(panel)
+    box = panel.what_if
+    box.set_enabled(False, "Waiting for the verdict.")
+    assert not box.ask.isEnabled()
+    assert "Waiting" in box.notes.text()
+    box.set_enabled(True, "")
+    box.fill.setCurrentIndex(1)
+    with qtbot.waitSignal(panel.what_if_requested) as asked:
+        box.ask.click()
+    assert asked.args == ["1", "blur"]
+    assert case.comparison.set_what_if(answer(ONE))
+    assert listed(panel)[0][2] == "0.900 → 0.420"
+    assert "lowers the probability from 0.900 to 0.420" in box.answer.text()
+    assert (
+        "Of 7 random regions of the same shape, none moves the score as far (0.850 to 0.910)"
+        in box.answer.text()
+    )
+    assert box.notes.text() == "A remark."
+    before = case.radiograph
+    assert before is not None
+    box.show_change.click()
+    shown = case.comparison.shown
+    assert shown is not None
+    assert (shown.pixels[10:20, 10:30] == 7).all()
+    assert np.array_equal(shown.pixels[30:], before.pixels[30:])
+    assert case.radiograph is before
+    box.show_change.click()
+    assert case.comparison.shown is before
+    box.show_change.click()
+    case.update_region(replace(ONE, points=ONE.points + 1))  # an answer about another place is no answer
+    assert case.comparison.preview is None
+    assert case.comparison.shown is before
+    assert listed(panel)[0][2] == ""
+    assert not case.comparison.set_what_if(answer(ONE))
+
+
+def test_the_canvas_shows_the_changed_image_and_says_so(qtbot: QtBot, case: CaseModel) -> None:
+    canvas = CanvasView(case)
+    qtbot.addWidget(canvas)
+    canvas.resize(500, 600)
+    canvas.show()
+    case.hide_all()
+    case.add_region(ONE)
+    case.comparison.set_what_if(answer(ONE))
+    canvas.set_annotations_visible(False)
+    canvas.actual_size()
+
+    def picture() -> np.ndarray:
+        image = canvas.grab_picture().convertToFormat(QImage.Format.Format_Grayscale8)
+        rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
+        return rows[:, : image.width()].copy()
+
+    plain = picture()
+    case.comparison.set_preview("1")
+    changed = picture()
+    differs = np.argwhere(plain != changed)
+    at = canvas.viewport.to_device([(10, 10), (20, 30)])
+    assert len(differs)
+    assert (differs >= np.floor(at[0][::-1])).all()
+    assert (differs < np.ceil(at[1][::-1])).all()
+    assert furniture.notice_text(case) == "CHANGED · Nodule blurred"
+    case.comparison.set_preview(None)
+    assert np.array_equal(picture(), plain)
+    assert furniture.notice_text(case) == ""
+
+
+def test_sorted_by_any_column(panel: RegionsPanel, case: CaseModel) -> None:
+    three = Region("rectangle", np.array([[30.0, 10.0], [34.0, 14.0]]), "apex", "3")
+    for region in (ONE, TWO, three):
+        case.add_region(region)
+    wait(panel)
+    assert [row[0] for row in listed(panel)] == ["Nodule", "=SUM(A1)", "apex"]
+    panel.table.sortByColumn(0, Qt.SortOrder.AscendingOrder)
+    assert [row[0] for row in listed(panel)] == ["=SUM(A1)", "apex", "Nodule"]
+    panel.table.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+    means = [case.statistics[r.id].mean for r in (ONE, TWO, three)]
+    order = [
+        r.name for _, r in sorted(zip(means, (ONE, TWO, three), strict=True), key=lambda x: -(x[0] or 0))
+    ]
+    assert [row[0] for row in listed(panel)] == order
+    case.select_region("3")
+    assert panel.table.currentIndex().row() == order.index("apex")
+    assert case.selected_region == "3"
+    panel.table.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
+    case.comparison.set_what_if(answer(three, after=1.0))
+    case.comparison.set_what_if(answer(ONE, after=-3.0))
+    panel.table.sortByColumn(2, Qt.SortOrder.AscendingOrder)  # what takes most away first
+    assert [row[0] for row in listed(panel)] == ["Nodule", "apex", "=SUM(A1)"]
+
+
+def test_copied_with_tabs_for_a_spreadsheet(panel: RegionsPanel, case: CaseModel) -> None:
+    case.add_region(ONE)
+    case.comparison.set_midline(mirror.of_image(SHAPE))
+    wait(panel)
+    case.comparison.set_what_if(answer(ONE))
+    panel.table.setFocus()
+    QTest.keyClick(panel.table, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    (line,) = csv.DictReader(io.StringIO(QGuiApplication.clipboard().text()), delimiter="\t")
+    assert float(line["mirror_mean_OD"]) == case.comparison.mirrors["1"].statistics.mean
+    assert (line["what_if_fill"], line["what_if_probability_after"]) == ("blur", "0.42")
+    assert (line["what_if_random_regions"], line["what_if_random_as_strong"]) == ("7", "0")
 
 
 def test_without_a_spacing_there_is_no_area(panel: RegionsPanel, case: CaseModel) -> None:
     case.set_radiograph(cases.radiograph(cases.noise(*SHAPE), spacing=None))
     case.add_region(ONE)
     wait(panel)
-    assert table(panel)["Area (no mm: no spacing)"] == ["–"]
-    assert table(panel)["Pixels"] == ["200"]
+    assert table(panel)["Area (no mm: no spacing)"][0] == "–"
+    assert table(panel)["Pixels"][0] == "200"
 
 
 def test_csv_holds_full_precision_and_no_formulas(panel: RegionsPanel, case: CaseModel) -> None:
@@ -133,10 +302,10 @@ def test_a_bad_file_is_one_line_in_the_panel(panel: RegionsPanel, case: CaseMode
 def test_selection_is_shared_with_the_canvas(panel: RegionsPanel, case: CaseModel) -> None:
     case.add_region(ONE)
     case.add_region(TWO)
-    assert panel.table.currentIndex().column() == 1
+    assert panel.table.currentIndex().row() == 1
     case.select_region("1")
-    assert panel.table.currentIndex().column() == 0
-    panel.table.setCurrentIndex(panel.model.index(3, 1))
+    assert panel.table.currentIndex().row() == 0
+    panel.table.setCurrentIndex(panel.proxy.index(1, 0))
     assert case.selected_region == "2"
     case.select_region(None)
     assert not panel.table.selectionModel().hasSelection()
@@ -148,7 +317,7 @@ def test_rename_and_delete_by_keys(panel: RegionsPanel, case: CaseModel) -> None
     case.add_region(TWO)
     assert panel.model.setData(panel.model.index(0, 0), "  Left base ")
     assert case.regions[0].name == "Left base"
-    assert not panel.model.setData(panel.model.index(1, 0), "square")
+    assert not panel.model.setData(panel.model.index(0, 1), "square")
     case.select_region("1")
     panel.table.setFocus()
     QTest.keyClick(panel.table, Qt.Key.Key_Delete)

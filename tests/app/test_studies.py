@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PySide6.QtCore import QPoint, Qt
+from PySide6.QtGui import QFontMetrics
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from app.model.studies import StudyList
-from app.panels.studies import StudiesPanel
+from app.panels.studies import StudiesPanel, two_lines
 
 FOLDER = Path("/studies").absolute()
 NAMES = ("a.dcm", "b.png", "<b>c&d.dcm", "胸部正面.dcm")
@@ -103,7 +104,7 @@ def test_blind_reading_does_not_tell_of_a_refusal(
 ) -> None:
     studies.update(paths[3], status="refused", note="no chest")
     tooltip = Qt.ItemDataRole.ToolTipRole
-    assert spoken(panel, 3).endswith("refused by the model")
+    assert spoken(panel, 3).endswith("refused")
     assert "no chest" in str(panel.proxy.index(3, 0).data(tooltip))
     panel.set_scores_hidden(True)
     assert spoken(panel, 3).endswith("unread")
@@ -175,3 +176,18 @@ def test_a_thumbnail_keeps_its_shape(panel: StudiesPanel, studies: StudyList, pa
         x for x in range(round(6 * ratio), round(58 * ratio)) if image.pixelColor(x, y).lightness() == 255
     ]
     assert abs(len(white) / ratio - 26) <= 2  # 52 high, so 26 wide
+
+
+def test_long_names_take_two_lines(qtbot: QtBot) -> None:
+    widget = QWidget()
+    qtbot.addWidget(widget)
+    metrics = QFontMetrics(widget.font())
+    assert two_lines("Short", 140, metrics) == ["Short"]
+    name = "SYNTHETIC, PHANTOM CONSOLIDATION"
+    width = metrics.horizontalAdvance("SYNTHETIC, PHANTOM ") + 2
+    assert two_lines(name, width, metrics) == ["SYNTHETIC, PHANTOM", "CONSOLIDATION"]
+    for text in ("x" * 200, "胸" * 60, "a b " * 50):
+        lines = two_lines(text, 140, metrics)
+        assert len(lines) == 2
+        assert all(metrics.horizontalAdvance(line) <= 140 for line in lines)
+        assert text.startswith(lines[0])

@@ -13,7 +13,6 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QDialog, QFileDialog
 
 from app.dialogs.report import ReportChoice, ReportDialog
-from app.panels.region_table import rows as table_rows
 from tests.e2e.driver import Driver, as_array
 from xai_engine.evidence import format
 from xai_engine.paths import data_root
@@ -127,8 +126,8 @@ def a_region_drawn_by_hand(driver: Driver) -> None:
             method
         )
 
-    table = window.regions.model
-    shown = {key: table.index(row, 0).data() for row, (key, _) in enumerate(table_rows(case))}
+    table = window.regions.numbers
+    shown = {key: table.index(row, 0).data() for row, key in enumerate(table.keys)}
     assert shown["mean"] == format.number(expected.mean)
     assert shown["pixels"] == format.number(expected.pixels)
     assert shown["area"] == format.area(expected.area_mm2)
