@@ -31,6 +31,8 @@ class Maps(QObject):
         window.explain_panel.run_requested.connect(self._explain)
         window.explain_panel.preset_requested.connect(self.explain_preset)
         window.explain_panel.read_requested.connect(self._read_method)
+        window.channels.run_requested.connect(self._channels)
+        window.reading.model_ready.connect(window.channels.set_model)
         for panel in (window.layers, window.trust):
             panel.read_requested.connect(self._read_map)
         window.layers.trust_requested.connect(self.show_trust)
@@ -85,6 +87,22 @@ class Maps(QObject):
         if task is not None:
             task.done.connect(lambda value: self.window.explain_panel.note_time(method, value.seconds))
         return task
+
+    def _channels(self, layer: str, count: int) -> None:
+        """The strongest channels of a layer of the image on the screen."""
+        window = self.window
+        radiograph, panel = window.case.radiograph, window.channels
+        if radiograph is None:
+            return
+
+        def here() -> bool:
+            return window.case.radiograph is radiograph
+
+        task = window.engine.channels(radiograph, layer, count, window.explain_panel.target_name)
+        panel.set_busy()
+        task.done.connect(lambda found: here() and panel.show_channels(found))
+        task.failed.connect(lambda error, _detail: here() and panel.set_failed(str(error)))
+        task.cancelled.connect(lambda: here() and panel.set_failed("Cancelled."))
 
     def _show_layers(self) -> None:
         self.window.inspector.setCurrentWidget(self.window.maps)
