@@ -41,7 +41,7 @@ def test_missing_peers_are_named_as_pip_knows_them(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         command.importlib.util, "find_spec", lambda name: None if name != "monai" else object()
     )
-    assert command.missing_peers() == ["captum", "lime", "grad-cam"]
+    assert command.missing_peers() == ["captum", "lime", "grad-cam", "shap"]
 
 
 def test_a_canvas_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def test_pages_hold_every_figure_and_peer() -> None:
     ]
     page = as_markdown("radiolucent bench", {"processor": "X"}, figures)
     assert "| First | 1.50 | s | ≤ 2.00 met |" in page
-    assert "| First | 1.50 | other | 12.0 | s | 8.00 | Spearman 0.980 |" in page
+    assert "| First | 1.50 | other | 12.0 | s | 8.00 |  | Spearman 0.980 |" in page
     assert "| Second | 7.00 | MB |" in page
     record = json.loads(json.dumps(as_json({"processor": "X"}, figures)))
     assert record["figures"][0]["peers"][0]["ratio"] == 8.0

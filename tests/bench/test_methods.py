@@ -27,32 +27,78 @@ class Small(nn.Module):
         return out
 
 
-def test_three_methods_beside_their_peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("lime", reason="lime is not installed (pip install lime)")
-    monkeypatch.setattr(methods, "SAMPLES", 150)
+SIZES = methods.Sizes(steps=16, samples=150, masks=40, seeds=2)
+
+
+def test_every_row_beside_its_peers() -> None:
+    for needed in ("lime", "shap", "captum", "pytorch_grad_cam"):
+        pytest.importorskip(needed, reason=f"{needed} is not installed (extra peers)")
     classifier = ModuleClassifier(Small(), (1, 64, 64), default_layer="last")
     rng = np.random.default_rng(2)
     shown = input_of(rng.normal(size=(1, 64, 64)).astype(np.float32))
 
-    figures = {f.key: f for f in methods.measure(classifier, shown, 1, with_peers=True)}
+    figures = {f.key: f for f in methods.measure(classifier, shown, 1, True, SIZES)}
 
-    assert list(figures) == ["grad-cam", "integrated-gradients", "lime"]
-    assert all(f.value and f.limit for f in figures.values())
-    by_name = {p.name: p for f in figures.values() for p in f.peers}
-    assert {"captum LayerGradCam", "captum IntegratedGradients", "lime package, our superpixels"} <= set(
-        by_name
-    )
-    exact = by_name["captum LayerGradCam"].agreement
-    assert exact["rank correlation"] > 0.999
-    assert exact["largest difference, share of the maximum"] < 1e-3
-    path = by_name["captum IntegratedGradients"].agreement
-    assert path["rank correlation"] > 0.99
-    assert path["largest difference, share of the maximum"] < 0.02
-    assert all(p.value for p in by_name.values())
+    assert list(figures) == [
+        "grad-cam", "grad-cam-ratio", "integrated-gradients", "integrated-gradients-1", "lime-fp32", "lime", "lime-stop",
+        "kernel-shap-fp32", "kernel-shap", "occlusion", "rise", "pool",
+    ]  # fmt: skip
+    assert all(f.value for f in figures.values()), [f.note for f in figures.values()]
+    peers = {(key, p.name): p for key, f in figures.items() for p in f.peers}
+    assert all(p.value and not p.note for p in peers.values()), [p.note for p in peers.values()]
+
+    def agreement(key: str, name: str) -> tuple[float, float]:
+        found = peers[key, name].agreement
+        return found[methods.RANKS], found.get(methods.LARGEST, 0.0)
+
+    ranks, largest = agreement("grad-cam", "captum LayerGradCam")
+    assert ranks > 0.999
+    assert largest < 1e-3
+    ranks, largest = agreement("integrated-gradients", "captum IntegratedGradients, 16 steps")
+    assert ranks > 0.99
+    assert largest < 0.02
+    assert agreement("lime-fp32", "lime package, our superpixels and coins")[1] < 1e-5  # digit by digit
+    assert agreement("rise", "a loop as the authors' code")[1] < 1e-4
+    assert agreement("occlusion", "captum Occlusion")[0] > 0.8  # their last window at the border is narrower
+    assert agreement("kernel-shap-fp32", "shap KernelExplainer")[0] > 0.9
+    assert agreement("kernel-shap-fp32", "captum KernelShap")[0] > 0.5  # random sets without pairs
+    assert peers["lime", "lime package, our superpixels and coins"].wanted == 10.0
+    assert "forward passes" in figures["pool"].note
 
 
-def test_without_peers_nothing_else_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "SAMPLES", 50)
+def test_a_peer_that_crashes_is_told_in_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    for needed in ("lime", "shap", "captum", "pytorch_grad_cam"):
+        pytest.importorskip(needed, reason=f"{needed} is not installed (extra peers)")
+
+    def crash(*_: object) -> None:
+        raise RuntimeError("leaves 732 hooks\nand more")
+
+    monkeypatch.setattr(methods.peers, "captum_occlusion", crash)
     classifier = ModuleClassifier(Small(), (1, 32, 32), default_layer="last")
     shown = input_of(np.random.default_rng(2).normal(size=(1, 32, 32)).astype(np.float32))
-    assert all(f.peers == () for f in methods.measure(classifier, shown, 1, with_peers=False))
+    bench = methods.Bench(classifier, shown, 1, True, SIZES)
+    (figure,) = bench.occlusion()
+    assert figure.value
+    failed, whole = figure.peers
+    assert failed.value is None
+    assert failed.note == "failed: RuntimeError: leaves 732 hooks"
+    assert whole.value
+
+
+def test_without_peers_nothing_else_is_measured() -> None:
+    classifier = ModuleClassifier(Small(), (1, 32, 32), default_layer="last")
+    shown = input_of(np.random.default_rng(2).normal(size=(1, 32, 32)).astype(np.float32))
+    assert all(f.peers == () for f in methods.measure(classifier, shown, 1, False, SIZES))
+
+
+def test_rounds_are_interleaved_and_the_first_call_is_not_counted() -> None:
+    from xai_engine.bench.contest import Entrant, contest
+
+    seen: list[str] = []
+    entrants = [
+        Entrant("a", lambda: seen.append("a")),
+        Entrant("b", lambda: seen.append("b"), warm=False, most=2),
+    ]
+    contest(entrants, 3)
+    assert seen == ["a", "a", "b", "a", "b", "a"]
+    assert [len(e.samples) for e in entrants] == [3, 2]

@@ -13,7 +13,13 @@ from xai_engine.bench.figures import Figure, as_json, as_markdown, as_text
 from xai_engine.errors import UsageError
 
 PARTS = ("methods", "memory", "reading", "start")
-PEERS = {"captum": "captum", "lime": "lime", "monai": "monai", "pytorch_grad_cam": "grad-cam"}
+PEERS = {
+    "captum": "captum",
+    "lime": "lime",
+    "monai": "monai",
+    "pytorch_grad_cam": "grad-cam",
+    "shap": "shap",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="write a page, as docs/bench.md")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="the median of N (default 3)")
     parser.add_argument("--only", metavar="A,B", help=f"some of the parts: {', '.join(PARTS)}, viewer")
+    parser.add_argument("--quick", action="store_true", help="small sizes: a look in a minute, not the page")
     parser.add_argument("--model", metavar="BUNDLE", help="name or folder of the model bundle")
 
 
@@ -77,7 +84,7 @@ def _measure(part: str, args: argparse.Namespace) -> list[Figure]:
     if part == "methods":
         from xai_engine.bench import methods
 
-        return methods.measure_shipped(args.model, sample, args.repeats, args.peers)
+        return methods.measure_shipped(args.model, sample, args.repeats, args.peers, args.quick)
     if part == "memory":
         from xai_engine.bench import memory
 

@@ -11,12 +11,16 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The same job done by another package on the same input. `agreement`: how the two results compare."""
+    """The same job done by another package on the same input. `agreement`: how the two results compare.
+
+    wanted: the least ratio that the project asks for.
+    """
 
     name: str
     value: float | None
     agreement: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    wanted: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,19 @@ class Figure:
         if not self.value or not peer.value:
             return None
         return self.value / peer.value if self.higher_is_better else peer.value / self.value
+
+
+def verdict(figure: Figure, peer: Peer) -> bool | None:
+    """Whether the ratio that is asked for is reached; None where none is, or where it could not be measured."""
+    ratio = figure.ratio(peer)
+    return None if peer.wanted is None or ratio is None else ratio >= peer.wanted
+
+
+def wanted_text(figure: Figure, peer: Peer) -> str:
+    if peer.wanted is None:
+        return ""
+    said = {True: "met", False: "missed", None: "not measured"}[verdict(figure, peer)]
+    return f"≥ {number(peer.wanted)} {said}"
 
 
 def unmeasured(key: str, title: str, unit: str, why: str, limit: float | None = None) -> Figure:
@@ -108,7 +125,7 @@ def as_text(machine: Mapping[str, Any], figures: Sequence[Figure]) -> str:
         for peer in f.peers:
             ratio = f.ratio(peer)
             times = f"ratio {number(ratio)}" if ratio else ""
-            tail = "  ".join(part for part in (times, agreement_text(peer)) if part)
+            tail = "  ".join(part for part in (times, wanted_text(f, peer), agreement_text(peer)) if part)
             lines.append(f"    {peer.name:<48} {number(peer.value):>8} {f.unit:<7} {tail}".rstrip())
     return "\n".join(lines) + "\n"
 
@@ -125,12 +142,12 @@ def as_markdown(command: str, machine: Mapping[str, Any], figures: Sequence[Figu
             "",
             "Beside others, in the same run, on the same input. Ratio above 1: better here.",
             "",
-            "| what | here | peer | there | unit | ratio | the two results |",
-            "|---|---:|---|---:|---|---:|---|",
+            "| what | here | peer | there | unit | ratio | asked for | the two results |",
+            "|---|---:|---|---:|---|---:|---|---|",
         ]
         lines += [
             f"| {f.title} | {number(f.value)} | {p.name} | {number(p.value)} | {f.unit} "
-            f"| {number(f.ratio(p))} | {agreement_text(p)} |"
+            f"| {number(f.ratio(p))} | {wanted_text(f, p)} | {agreement_text(p)} |"
             for f, p in rows
         ]
     return "\n".join(lines) + "\n"
@@ -146,7 +163,7 @@ def as_json(machine: Mapping[str, Any], figures: Sequence[Figure]) -> dict[str, 
                 **asdict(f),
                 "samples": list(f.samples),
                 "met": f.met,
-                "peers": [{**asdict(p), "ratio": f.ratio(p)} for p in f.peers],
+                "peers": [{**asdict(p), "ratio": f.ratio(p), "met": verdict(f, p)} for p in f.peers],
             }
             for f in figures
         ],
