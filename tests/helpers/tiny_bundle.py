@@ -12,7 +12,7 @@ def make_bundle(folder: Path, *, size: int = 64, seed: int = 5) -> Path:
     from xai_engine.classifier.calibration import Platt
     from xai_engine.classifier.network import build
     from xai_engine.classifier.preprocess import PreprocessSpec
-    from xai_engine.classifier.types import OperatingPoint
+    from xai_engine.classifier.types import ConformalLimits, OperatingPoint
     from xai_engine.train.export import BundleContent, write_bundle
 
     definition = {
@@ -44,6 +44,7 @@ def make_bundle(folder: Path, *, size: int = 64, seed: int = 5) -> Path:
         limitations=("Random weights.",),
         training_data=("None.",),
         metrics={"auc": 0.5},
+        conformal=ConformalLimits(0.1, (0.7, 0.6), "a test"),
     )
     write_bundle(content, folder)
     return folder

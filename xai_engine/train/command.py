@@ -218,10 +218,8 @@ def evaluate(args: argparse.Namespace) -> int:
     samples = read_manifest(args.manifest, args.data)
     if not any(s.split == args.split for s in samples):
         raise UsageError(f"{args.manifest}: no image in split {args.split!r}")
-    try:
-        data = data_root(args.data)
-    except UsageError:  # a foreign manifest: no folder of further files
-        data = None
+    foreign = args.manifest.lower().endswith(".csv")  # then no folder of further files is known
+    data = args.data if foreign else data_root(args.data)
     result = measure(folder, samples, Run(report=Ticker()), args.split, args.quick, data)
     finish.save_evaluation(result, args.out)
     for row in card.flat(result):

@@ -110,11 +110,11 @@ def erased(item: Prepared, classifier: Classifier) -> tuple[npt.NDArray[np.float
 def summarise(
     outcomes: Sequence[Outcome],
     thresholds: Mapping[str, float],
-    naive: Mapping[str, npt.NDArray[np.float64]] | None = None,
+    naive: Mapping[str, Mapping[str, npt.NDArray[np.float64]]] | None = None,
 ) -> dict[str, Any]:
     """Figures per population and subgroup on surely labelled, readable images. JSON-ready (NaN becomes None).
 
-    naive: scores of a trivial model per population, in the order of the sure outcomes, for the floor.
+    naive: scores of trivial models by name per population, in the order of the sure outcomes, for the floor.
     """
     result: dict[str, Any] = {}
     for population in sorted({o.sample.population for o in outcomes}):
@@ -128,10 +128,8 @@ def summarise(
             entry[f"auc_{name}"] = _interval(
                 metrics.auc([o.sample.label for o in kept], [getattr(o, name) for o in kept])
             )
-        if naive is not None and population in naive:
-            entry["auc_naive_thumbnail"] = _interval(
-                metrics.auc([o.sample.label for o in sure], naive[population])
-            )
+        for name, scores in (naive or {}).get(population, {}).items():
+            entry[f"auc_naive_{name}"] = _interval(metrics.auc([o.sample.label for o in sure], scores))
         entry["subgroups"] = _subgroups(sure, thresholds)
         entry["subgroup_gaps"] = gaps(entry["subgroups"])
         result[population] = entry
@@ -160,11 +158,15 @@ def _figures(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> di
         "labelled": len(outcomes),
         "positive": int(sum(v >= 0.5 for v in labels)),
         "auc": _interval(metrics.auc(labels, [o.logit for o in outcomes])),
-        "average_precision": _number(metrics.average_precision(labels, probabilities)),
-        "brier": _number(metrics.brier(labels, probabilities)),
-        "ece": _number(metrics.calibration_error(labels, probabilities)),
         "operating_points": {},
     }
+    for name, figure in (
+        ("average_precision", metrics.average_precision),
+        ("brier", metrics.brier),
+        ("ece", metrics.calibration_error),
+    ):
+        entry[name] = _interval(metrics.bootstrap(labels, probabilities, figure)) if labels else [None] * 3
+    entry["ece_if_perfect"] = _number(metrics.expected_calibration_error(probabilities))
     for name, threshold in thresholds.items():
         sensitivity, specificity = metrics.sensitivity_specificity(labels, probabilities, threshold)
         counts = metrics.confusion(labels, probabilities, threshold)
@@ -198,27 +200,6 @@ def _subgroups(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> 
                     "auc": _interval(area),
                 }
     return found
-
-
-def naive_floor(
-    train: tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]], test: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
-    """Scores of a ridge-penalised logistic regression on 16 x 16 thumbnails: what no chest model should fall below."""
-    x, y = train
-    mean, deviation = x.mean(0), x.std(0) + 1e-6
-    a = np.hstack([(x - mean) / deviation, np.ones((len(x), 1))]).astype(np.float64)
-    b = np.hstack([(test - mean) / deviation, np.ones((len(test), 1))]).astype(np.float64)
-    beta = np.zeros(a.shape[1])
-    penalty = np.diag(np.append(np.full(a.shape[1] - 1, 10.0), 1e-6))
-    for _ in range(30):  # Newton
-        p = 0.5 * (1 + np.tanh(0.5 * a @ beta))
-        gradient = a.T @ (p - y) + penalty @ beta
-        hessian = (a * (p * (1 - p))[:, None]).T @ a + penalty
-        step = np.linalg.solve(hessian, gradient)
-        beta -= step
-        if float(np.abs(step).max()) < 1e-8:
-            break
-    return np.asarray(b @ beta)
 
 
 def _interval(value: metrics.Interval) -> list[float | None]:

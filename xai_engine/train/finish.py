@@ -4,40 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from xai_engine.classifier import bundle
-from xai_engine.classifier.calibration import fit_platt
+from xai_engine.classifier.calibration import Platt
 from xai_engine.classifier.gate import GateSpec
 from xai_engine.classifier.network import build
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.classifier.types import OperatingPoint
+from xai_engine.errors import UsageError
 from xai_engine.runtime.run import Run
-from xai_engine.train import (
-    card,
-    checkpoint,
-    conformal,
-    evaluate,
-    gate,
-    localisation,
-    lungs,
-    metrics,
-    robustness,
-)
+from xai_engine.train import calibrate, card, checkpoint, evaluate, gate, lungs
 from xai_engine.train.classifier import Trained
 from xai_engine.train.export import BundleContent, write_bundle
 from xai_engine.train.manifest import Sample
+from xai_engine.train.measure import measure
 
-ERROR_RATE = 0.1  # of conformal sets
 CLASSES = ("normal", "pneumonia")
 LAYERS = (*(f"stages.{i}" for i in range(7)), "head")
 # methods whose colour scale is measured; fewer samples than for reading change a percentile little
-SCALED: dict[str, dict[str, Any]] = {"grad-cam": {}, "integrated-gradients": {}, "lime": {"samples": 300}}
+SCALED: dict[str, dict[str, Any]] = {
+    "cam": {},
+    "grad-cam": {},
+    "integrated-gradients": {},
+    "lime": {"samples": 300},
+}
+_UNSET = OperatingPoint("none", 0.5, (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), "not measured yet")
 
 
 def make_bundle(
@@ -47,37 +44,35 @@ def make_bundle(
     folder: Path,
     history: Mapping[str, Any],
     run: Run,
+    data: Path | None = None,
+    quick: bool = False,
 ) -> dict[str, Any]:
     """Write the bundle, measure it on the test split through the ordinary prediction path, write its card.
 
-    Calibration and operating points come from surely labelled validation images; each class of each population counts
-    the same, so probabilities hold for a prevalence of one half, whatever it was in the data. Returns the evaluation.
+    Calibration, operating points and limits of prediction sets come from surely labelled validation images, predicted
+    by the bundle itself; each class of each population counts the same, so probabilities hold for a prevalence of one
+    half, whatever it was in the data. data, quick: see `measure`. Returns the evaluation. Raises UsageError where the
+    validation split lacks a class.
     """
     samples = trained.crops.samples
-    validation = np.array([i for i, s in enumerate(samples) if s.split == "val" and s.sure])
-    labels = np.array([float(samples[i].label >= 0.5) for i in validation])
-    weights = population_weights([samples[i] for i in validation])
-    logits = trained.logits[validation]
-    calibration = fit_platt(logits, labels, weights)
-    points = operating_points([samples[i] for i in validation], labels, calibration(logits), weights)
     gate_network = build(gate.NETWORK)
     checkpoint.load_weights(gate_weights, gate_network)
     content = BundleContent(
         name=config["name"],
         version=config["version"],
-        title="Pneumonia on frontal chest radiographs of children and adults",
+        title=config.get("title", "Pneumonia on frontal chest radiographs of children and adults"),
         architecture=str(config["network"]["_target_"]).rpartition(".")[2],
         network_def=config["network"],
         network=trained.network,
         preprocessing=PreprocessSpec(**config["preprocessing"]),
-        calibration=calibration,
+        calibration=Platt(),
         classes=CLASSES,
         layers=tuple(config.get("layers", LAYERS)),
         default_layer=config.get("default_layer", "head"),
-        operating_points=points,
+        operating_points=(_UNSET,),
         intended_use=card.INTENDED_USE,
         limitations=card.LIMITATIONS,
-        training_data=card.TRAINING_DATA,
+        training_data=card.training_data(config),
         lungs_def=lungs.NETWORK,
         lungs=trained.finder.network,
         gate_def=gate.NETWORK,
@@ -86,149 +81,39 @@ def make_bundle(
         provenance={"config": dict(config), **history},
     )
     write_bundle(content, folder)
-    classifier = bundle.load(bundle.find(folder))
-    scales = _map_scales(classifier, [s for s in samples if s.split == "val"], run.part(0.0, 0.3))
-    result = measure(folder, list(samples), run.part(0.3, 1.0))
-    summary = {
-        f"{population}_auc": _text(figures["auc"]) for population, figures in result["populations"].items()
-    }
-    final = replace(content, metrics=summary, map_scales=scales, card=card.write(content, result, history))
-    write_bundle(final, folder)
-    return result
-
-
-def population_weights(samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
-    """Weights that let every class of every population count the same; they sum to the number of samples."""
-    names = [(s.population, s.label >= 0.5) for s in samples]
-    counts = {name: names.count(name) for name in set(names)}
-    return np.array([len(names) / len(counts) / counts[name] for name in names])
-
-
-def operating_points(
-    samples: Sequence[Sample],
-    labels: npt.NDArray[np.float64],
-    probabilities: npt.NDArray[np.float64],
-    weights: npt.NDArray[np.float64],
-) -> tuple[OperatingPoint, ...]:
-    """Balanced, screening and confirming thresholds with what they gave on these images (unweighted, Wilson)."""
-    counts = {
-        name: sum(s.population == name for s in samples) for name in sorted({s.population for s in samples})
-    }
-    whom = "validation images: " + ", ".join(f"{n} {name}" for name, n in counts.items())
-    points = []
-    for name, threshold in metrics.thresholds(labels, probabilities, weights).items():
-        sensitivity, specificity = metrics.sensitivity_specificity(labels, probabilities, threshold)
-        points.append(OperatingPoint(name, threshold, sensitivity.as_tuple(), specificity.as_tuple(), whom))
-    return tuple(points)
-
-
-def measure(
-    folder: Path, samples: Sequence[Sample], run: Run, split: str = "test", quick: bool = True
-) -> dict[str, Any]:
-    """`evaluate` on one split, with the thumbnail floor trained on the train split. JSON-ready.
-
-    quick: prediction figures only; else conformal sets, robustness and localisation too. Raises Cancelled.
-    """
-    classifier = bundle.load(bundle.find(folder))
-    chosen = [s for s in samples if s.split == split]
-    outcomes, problems = evaluate.run(classifier, chosen, run if quick else run.part(0.0, 0.2))
-    thresholds = {p.name: p.threshold for p in classifier.info.operating_points}
-    naive = _naive(samples, outcomes)
-    result: dict[str, Any] = {
-        "schema": 1,
-        "model": {
-            "name": classifier.info.name,
-            "version": classifier.info.version,
-            "sha256": classifier.info.sha256,
-        },
-        "split": split,
-        "unreadable": problems,
-        "populations": evaluate.summarise(outcomes, thresholds, naive),
-        "rows": [
-            {
-                "file": o.sample.path.name,
-                "population": o.sample.population,
-                "label": o.sample.label,
-                "sure": o.sample.sure,
-                "logit": o.logit,
-                "probability": o.probability,
-                "uncertainty": o.uncertainty,
-                "refusal": o.refusal,
-            }
-            for o in outcomes
-        ],
-    }
-    if not quick:
-        tuning = [s for s in samples if s.split == "val"]
-        if split != "val":  # limits and coverage from the same images would prove nothing
-            result["conformal"] = _conformal(classifier, tuning, outcomes, run.part(0.2, 0.3))
-        result["robustness"] = robustness.measure(classifier, chosen, run.part(0.3, 0.6))
-        result["localisation"] = localisation.measure(classifier, tuning, chosen, run.part(0.6, 1.0))
-    return result
-
-
-def _conformal(
-    classifier: Any, tuning: Sequence[Sample], outcomes: Sequence[evaluate.Outcome], run: Run
-) -> dict[str, Any]:
-    """Limits from validation images of each population, coverage on the outcomes; {} where none can be fitted."""
-    fitted, _ = evaluate.run(classifier, [s for s in tuning if s.sure], run)
-    found: dict[str, Any] = {}
-    for population in sorted({o.sample.population for o in outcomes}):
-        val = [o for o in fitted if o.sample.population == population]
-        test = [o for o in outcomes if o.sample.population == population and o.sample.sure]
-        if not val or not test:
-            continue
-        limits = conformal.fit([o.sample.label for o in val], [o.probability for o in val], ERROR_RATE)
-        found[population] = conformal.measure(
-            [o.sample.label for o in test], [o.probability for o in test], limits
-        )
-        found[population]["limits"] = [v if np.isfinite(v) else None for v in limits]
-    return {"error_rate": ERROR_RATE, "populations": found} if found else {}
-
-
-def _naive(
-    samples: Sequence[Sample], outcomes: Sequence[evaluate.Outcome]
-) -> dict[str, npt.NDArray[np.float64]]:
-    """Thumbnail scores per population; empty where no training images are at hand (a foreign manifest)."""
-    from xai_engine.train.images import map_images
-
-    scores: dict[str, npt.NDArray[np.float64]] = {}
-    for population in sorted({s.population for s in samples}):
-        train = [
-            s
-            for s in samples
-            if s.population == population and s.split == "train" and not 0.05 < s.label < 0.95
-        ]
-        sure = [o for o in outcomes if o.sample.population == population and o.sample.sure]
-        labels = np.array([float(s.label >= 0.5) for s in train])
-        if len(train) < 50 or labels.min() == labels.max() or not sure:
-            continue
-        x = np.stack(map_images(_thumbnail, train, train[0].path.parent))
-        thumbs = np.stack([o.thumbnail for o in sure])
-        scores[population] = evaluate.naive_floor((x, labels), thumbs)
-    return scores
-
-
-def _thumbnail(sample: Sample) -> npt.NDArray[np.float32]:
-    import cv2
-
-    from xai_engine.train.images import read_grey
-
-    grey, _, _ = read_grey(sample)
-    return (
-        cv2.resize(grey, (evaluate.THUMB, evaluate.THUMB), interpolation=cv2.INTER_AREA)
-        .ravel()
-        .astype(np.float32)
+    validation = [s for s in samples if s.split == "val"]
+    outcomes, _ = evaluate.run(bundle.load(bundle.find(folder)), validation, run.part(0.0, 0.2))
+    try:
+        fitted = calibrate.fit(outcomes)
+    except ValueError as error:
+        raise UsageError(f"the validation split cannot calibrate a model: {error}") from None
+    content = replace(
+        content,
+        calibration=fitted.calibration,
+        operating_points=fitted.points,
+        conformal=fitted.limits,
+        provenance={**content.provenance, "calibration": list(fitted.candidates)},
     )
+    write_bundle(content, folder)
+    scales = _map_scales(bundle.load(bundle.find(folder)), validation, run.part(0.2, 0.35))
+    write_bundle(replace(content, map_scales=scales), folder)
+    result = measure(folder, list(samples), run.part(0.35, 1.0), quick=quick, data=data)
+    summary = {
+        f"{population}_auc": card.text_of(figures["auc"])
+        for population, figures in result["populations"].items()
+    }
+    content = replace(content, metrics=summary, map_scales=scales)
+    final = replace(content, card=card.write(content, result, history))
+    result["model"]["sha256"] = write_bundle(final, folder)  # the same model, now with its figures
+    return result
 
 
 def _map_scales(classifier: Any, samples: Sequence[Sample], run: Run) -> dict[str, float]:
-    """Absolute colour scales per method, from validation images."""
-    try:
-        from xai_engine.explain import registry
-        from xai_engine.explain.scales import measure_scales
-    except ImportError:
-        return {}
+    """Absolute colour scales per method, from validation images; methods that the network cannot do are left out."""
+    from xai_engine.errors import UnsupportedModel
+    from xai_engine.explain import registry
+    from xai_engine.explain.scales import measure_scales
+
     rng = np.random.default_rng(0)
     populations = sorted({s.population for s in samples})
     chosen = []
@@ -237,15 +122,12 @@ def _map_scales(classifier: Any, samples: Sequence[Sample], run: Run) -> dict[st
         chosen += [members[i] for i in rng.permutation(len(members))[: 20 // len(populations)]]
     inputs = [classifier.prepare(evaluate.read_sample(s)) for s in chosen]
     run.check(0.2, "measuring map scales")
-    methods = [registry.create(name, **params) for name, params in SCALED.items()]
-    return measure_scales(classifier, inputs, methods, run=run.part(0.2, 1.0))
-
-
-def _text(interval: Sequence[float | None]) -> str:
-    value, lower, upper = interval
-    if value is None:
-        return "not measurable"
-    return f"{value:.3f}" if lower is None else f"{value:.3f} ({lower:.3f}–{upper:.3f})"
+    scales: dict[str, float] = {}
+    for number, (name, params) in enumerate(SCALED.items()):
+        part = run.part(0.2 + 0.8 * number / len(SCALED), 0.2 + 0.8 * (number + 1) / len(SCALED))
+        with suppress(UnsupportedModel):
+            scales |= measure_scales(classifier, inputs, [registry.create(name, **params)], run=part)
+    return scales
 
 
 def save_evaluation(result: Mapping[str, Any], folder: Path) -> None:

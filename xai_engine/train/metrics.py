@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,6 +155,24 @@ def delong_difference(
     labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike
 ) -> tuple[float, float]:
     """AUC(first) - AUC(second) on the same cases and its two-sided p value (DeLong 1988)."""
+    difference, variance = _difference(labels, first, second)
+    if variance <= 0:
+        return difference, 1.0 if difference == 0 else 0.0
+    return difference, float(2 * norm.sf(abs(difference) / np.sqrt(variance)))
+
+
+def auc_difference(labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike) -> Interval:
+    """AUC(first) - AUC(second) on the same cases with DeLong's 95 % interval; NaN where a class has fewer than two."""
+    y = np.asarray(labels).astype(bool)
+    if min(int(y.sum()), int((~y).sum())) < 2:
+        return Interval(np.nan, np.nan, np.nan)
+    difference, variance = _difference(labels, first, second)
+    half = Z95 * float(np.sqrt(max(variance, 0.0)))
+    return Interval(difference, difference - half, difference + half)
+
+
+def _difference(labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[float, float]:
+    """Difference of two AUCs on the same cases and its variance."""
     y = np.asarray(labels).astype(bool)
     m, n = int(y.sum()), int((~y).sum())
     v10, v01, areas = [], [], []
@@ -165,8 +184,32 @@ def delong_difference(
         areas.append(float(v10[-1].mean()))
     contrast = np.array([1.0, -1.0])
     covariance = np.cov(np.stack(v10)) / m + np.cov(np.stack(v01)) / n
-    variance = float(contrast @ covariance @ contrast)
-    difference = areas[0] - areas[1]
-    if variance <= 0:
-        return difference, 1.0 if difference == 0 else 0.0
-    return difference, float(2 * norm.sf(abs(difference) / np.sqrt(variance)))
+    return areas[0] - areas[1], float(contrast @ covariance @ contrast)
+
+
+def expected_calibration_error(probabilities: npt.ArrayLike, bins: int = 15, draws: int = 400) -> float:
+    """The ECE that a perfectly calibrated model with these probabilities would show on so few images: mean over draws
+    of the labels from them (consistency resampling, Bröcker & Smith 2007). What the measured ECE is to be judged by."""
+    p = np.asarray(probabilities, np.float64)
+    rng = np.random.default_rng(0)
+    if not len(p):
+        return float("nan")
+    return float(np.mean([calibration_error(rng.random(len(p)) < p, p, bins) for _ in range(draws)]))
+
+
+def bootstrap(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    figure: Callable[[Floats, Floats], float],
+    draws: int = 400,
+) -> Interval:
+    """`figure(labels, probabilities)` with its 95 % percentile bootstrap interval, classes resampled apart."""
+    y, p = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
+    rng = np.random.default_rng(0)
+    groups = [np.flatnonzero(y >= 0.5), np.flatnonzero(y < 0.5)]
+    values = []
+    for _ in range(draws):
+        which = np.concatenate([rng.choice(g, len(g)) for g in groups if len(g)])
+        values.append(figure(y[which], p[which]))
+    lower, upper = np.percentile(values, (2.5, 97.5))
+    return Interval(float(figure(y, p)), float(lower), float(upper))

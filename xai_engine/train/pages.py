@@ -21,17 +21,17 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     figures = [["population", "figure", "value", "lower", "upper"]]
     figures += [[_text(c) for c in row] for row in card.flat(result) if not str(row[1]).startswith("auc ")]
     out.append(("Figures", "Intervals are 95 %: DeLong for AUC, Wilson for proportions. "
-                "Floor: auc_naive_thumbnail, logistic regression on 16 × 16 thumbnails.", figures))  # fmt: skip
+                "bootstrap for the others. Floors: auc_naive_… (models that know no chest), ece_if_perfect (a perfectly calibrated "
+                "model on as many images).", figures))  # fmt: skip
     groups = [["population", "subgroup", "images", "positive", "AUC", "lower", "upper"]]
     for name, entry in populations.items():
-        floor = entry.get("auc_naive_thumbnail")
         for group, values in entry["subgroups"].items():
             groups.append([name, group, *map(_text, (values["images"], values["positive"], *values["auc"]))])
         for kind, gap in entry.get("subgroup_gaps", {}).items():
             label = f"gap of {kind}: {gap['best']} − {gap['worst']}"
             groups.append([name, label, "", "", _text(gap["gap"]), "", ""])
-        if floor:
-            groups.append([name, "floor: thumbnails, all images", "", "", *map(_text, floor)])
+        for words, area in card.floors(entry):
+            groups.append([name, f"floor: {words}, all images", "", "", *map(_text, area)])
     out.append(("Subgroups", "Groups with at least five images of each class.", groups))
     if result.get("conformal"):
         rows = [["population", "coverage", "normal", "pneumonia", "mean size", "empty / one / both"]]
@@ -39,16 +39,57 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
             cells = [card.text_of(c[k]) for k in ("coverage", "coverage_normal", "coverage_pneumonia")]
             rows.append([name, *cells, _text(c["mean_size"]), " / ".join(map(str, c["sizes"]))])
         rate = result["conformal"]["error_rate"]
-        out.append(("Conformal prediction sets", f"Chosen error rate {rate:g}; class-conditional limits from validation images of "
-                    "each population. Floor: the set of both classes always covers, with size 2.", rows))  # fmt: skip
+        out.append(("Conformal prediction sets", f"Chosen error rate {rate:g}; class-conditional limits of the bundle, from "
+                    f"{result['conformal']['fitted_on']}. Floor: the set of both classes always covers, with size 2.", rows))  # fmt: skip
+    if result.get("shortcuts"):
+        rows = [["population", "images", "AUC", "lungs only", "fall", "outside only", "verdict"]]
+        for name, c in result["shortcuts"].items():
+            cells = [card.text_of(c[k]) for k in ("auc", "auc_lungs_only", "fall", "auc_outside_only")]
+            verdict = c["verdict"] + ("" if c["certain"] else ", interval holds the limit")
+            rows.append([name, _text(c["images"]), *cells, verdict])
+        for name, entry in populations.items():
+            rows += [
+                [name, "", card.text_of(area), "", "", "", f"floor: {words}"]
+                for words, area in card.floors(entry)
+            ]
+        out.append(("Shortcut check", "Letters, borders and all else outside the lungs erased; the check passes where the AUC falls "
+                    "by at most 0.01. Outside only: what the model makes of the rest alone.", rows))  # fmt: skip
+    if result.get("gate"):
+        found = result["gate"]
+        rows = [["kind", "images", "refused", "right reason", "reasons given", "source"]]
+        for r in found["kinds"]:
+            given = ", ".join(f"{k} {n}" for k, n in r["reasons"].items())
+            rows.append(
+                [
+                    r["kind"],
+                    _text(r["images"]),
+                    card.text_of(r["refused"]),
+                    card.text_of(r["right_reason"]),
+                    given,
+                    r["note"],
+                ]
+            )
+        for name, share in found["frontal_refused"].items():
+            rows.append(
+                [
+                    f"floor: real frontal radiographs, {name}",
+                    "",
+                    card.text_of(share),
+                    "",
+                    "",
+                    "to be read, not refused",
+                ]
+            )
+        out.append(("Gate", f"To be refused: {card.text_of(found['refused_all'])} of all, {card.text_of(found['refused_mean_of_kinds'])} "
+                    "as mean of the kinds (without the DICOM files). Not measured: " + ", ".join(found["not_measured"]) + ".", rows))  # fmt: skip
     if result.get("localisation"):
         keys = ("images", "empty", "hit_rate", "hit_rate_non_empty", "auprc_mean", "auprc_pooled", "miou", "miou_non_empty", "threshold")  # fmt: skip
         rows = [["map", *(k.replace("_", " ") for k in keys)]]
         rows += [[n, *(_text(f.get(k)) for k in keys)] for n, f in result["localisation"].items()]
-        out.append(("Localisation", "Against expert boxes. Floors: random and centre-prior. Empty maps count 0 unless a column says "
-                    "non-empty; thresholds come from validation images.", rows))  # fmt: skip
+        out.append(("Localisation", "Against expert boxes. Floors: random, centre-prior, lung-prior. AUPRC ranks by the signed map; hit "
+                    "rate and IoU take the positive part, empty maps count 0 unless a column says non-empty; thresholds come from validation images.", rows))  # fmt: skip
     for name, changes in result.get("robustness", {}).items():
-        rows = [["change", "strength", "images", "AUC", "mean |Δp|"]]
+        rows = [["change", "strength", "images", "AUC", "mean |Δp|", "refused"]]
         for r in changes:
             strength = f"{r['strength']:g} {r['unit']}".strip()
             rows.append(
@@ -58,11 +99,11 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
                     _text(r["images"]),
                     card.text_of(r["auc"]),
                     _text(r["mean_abs_change"]),
+                    _text(r["refused"]),
                 ]
             )
-        floor = populations.get(name, {}).get("auc_naive_thumbnail")
-        if floor:
-            rows.append(["floor: thumbnails", "unchanged, all images", "", card.text_of(floor), ""])
+        for words, area in card.floors(populations.get(name, {})):
+            rows.append([f"floor: {words}", "unchanged, all images", "", card.text_of(area), "", ""])
         out.append((f"Robustness, {name}", "The same images, changed.", rows))
     if result["unreadable"]:
         out.append(("Unreadable images", "", [["problem"], *([p] for p in result["unreadable"])]))

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from xai_engine.classifier.predict import Classifier
 from xai_engine.errors import UnreadableImage
@@ -79,10 +80,22 @@ def changed(radiograph: Radiograph, change: Callable[[Grey, float], Grey], stren
     return replace(radiograph, pixels=values, sha256=hashlib.sha256(values.tobytes()).hexdigest())
 
 
+def _scores(classifier: Classifier, radiographs: Sequence[Radiograph]) -> list[tuple[float, float, bool]]:
+    """Logit, probability, refused: one pass each, as the prediction without its uncertainty."""
+    prepared = classifier.prepared(radiographs)
+    batch = torch.from_numpy(np.stack([p.input.array for p in prepared]))
+    logits = classifier.scores(batch, classifier.info.classes[-1], "fp32").cpu().numpy()
+    probabilities = classifier.calibration(logits)
+    return [
+        (float(z), float(p), bool(item.refusal))
+        for z, p, item in zip(logits, probabilities, prepared, strict=True)
+    ]
+
+
 def measure(
-    classifier: Classifier, samples: Sequence[Sample], run: Run, limit: int = 200
+    classifier: Classifier, samples: Sequence[Sample], run: Run, limit: int = 80
 ) -> dict[str, list[dict[str, Any]]]:
-    """Rows per population: change, strength, AUC with interval, mean |Δp|; the first row is the unchanged image.
+    """Rows per population: change, strength, AUC with interval, mean |Δp|, how many the gate refused; the first row is the unchanged image.
 
     At most `limit` surely labelled images per population, drawn with a fixed seed. Raises Cancelled.
     """
@@ -94,7 +107,7 @@ def measure(
         members = [s for s in samples if s.population == population and s.sure]
         order = np.random.default_rng(0).permutation(len(members))[:limit]
         labels: list[float] = []
-        found: list[list[tuple[float, float]]] = [[] for _ in settings]
+        found: list[list[tuple[float, float, bool]]] = [[] for _ in settings]
         for done, k in enumerate(order):
             part.check(done / len(order), f"robustness, {population} {done}/{len(order)}")
             try:
@@ -103,9 +116,9 @@ def measure(
                 continue
             labels.append(float(members[k].label >= 0.5))
             images = [changed(radiograph, f, s) if f else radiograph for _, f, s, _ in settings]
-            for row, prediction in zip(found, classifier.predict(images), strict=True):
-                row.append((prediction.logit, prediction.probability))
-        base = np.array([p for _, p in found[0]])
+            for row, outcome in zip(found, _scores(classifier, images), strict=True):
+                row.append(outcome)
+        base = np.array([p for _, p, _ in found[0]])
         table[population] = [
             {
                 "change": name,
@@ -113,11 +126,13 @@ def measure(
                 "unit": unit,
                 "images": len(labels),
                 "auc": [
-                    v if np.isfinite(v) else None for v in metrics.auc(labels, [z for z, _ in row]).as_tuple()
+                    v if np.isfinite(v) else None
+                    for v in metrics.auc(labels, [z for z, _, _ in row]).as_tuple()
                 ],
-                "mean_abs_change": float(np.abs(np.array([p for _, p in row]) - base).mean())
+                "mean_abs_change": float(np.abs(np.array([p for _, p, _ in row]) - base).mean())
                 if labels
                 else None,
+                "refused": sum(refused for _, _, refused in row),
             }
             for (name, _, strength, unit), row in zip(settings, found, strict=True)
         ]
