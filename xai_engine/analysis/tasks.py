@@ -157,6 +157,30 @@ def explain(
     return chosen.explain(loaded, prepared.input, target or loaded.info.classes[-1], run)
 
 
+def channels(
+    radiograph: Radiograph,
+    layer: str = "",
+    count: int = 12,
+    target: str | None = None,
+    model: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    *,
+    run: Run,
+) -> tuple[Explanation, ...]:
+    """The channels of a layer that move the score most: see compute.channels.strongest_channels. Raises as it does, and
+    RefusedImage, ModelError."""
+    from xai_engine.explain.compute.channels import strongest_channels
+
+    run.step(0.0, "preparing")
+    loaded = classifier(model, device, precision, threads)
+    prepared = loaded.prepared([radiograph])[0]
+    if prepared.refusal:
+        raise RefusedImage(f"{radiograph.path}: {prepared.refusal}")
+    return strongest_channels(loaded, prepared.input, target or loaded.info.classes[-1], layer, count, run)
+
+
 def assess(
     radiograph: Radiograph,
     explanations: Sequence[Explanation],
