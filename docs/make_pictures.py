@@ -1,6 +1,6 @@
 """Pictures of the documentation, made by the real window from the embedded synthetic sample: `python -m docs.make_pictures`.
 
-Writes docs/pictures/window-dark.png, window-light.png, compare-dark.png and report-1.png … . Needs the shipped model.
+Writes docs/pictures/window-dark.png, window-light.png, trust-dark.png, compare-dark.png and report-1.png … . Needs the shipped model.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def prepare(window: MainWindow) -> None:
         raise SystemExit(f"the model refuses the sample: {case.prediction.refusal}")
     window.explain_standard()
     wait(lambda: len(case.layers) == 3 and not window.jobs.tasks, window, "three maps")
+    wait(lambda: all(layer.card is not None for layer in case.layers), window, "the reliability cards")
     wait(lambda: not window.engine.engine.busy, window, "the second sample")
     case.add_region(region_of(samples / "synthetic-consolidation-mask.png"))
     case.select_region(None)
@@ -151,8 +152,10 @@ def main() -> int:
                 window.inspector.setCurrentWidget(panel)
                 save(window, f"window-{choice}.png")
             theme.apply("dark")
-            window.inspector.setCurrentWidget(window.regions)
-            window.commands.actions["four"].trigger()
+            window.map_commands.show_trust(window.case.layers[-1].id)
+            save(window, "trust-dark.png")
+            window.commands.actions["compare"].trigger()
+            window.inspector.setCurrentWidget(window.trust)
             save(window, "compare-dark.png")
             window.commands.actions["one"].trigger()
             report_pages(window)

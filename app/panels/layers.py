@@ -220,7 +220,7 @@ class LayersPanel(QWidget):
         head = QHBoxLayout()
         head.addWidget(self._head, 1)
         head.addWidget(self.hide_button)
-        self._empty = QLabel("No maps yet. Choose a method under Explain.")
+        self._empty = QLabel("No maps yet. Press Explain, or choose a method under Methods.")
         self._empty.setWordWrap(True)
         self._empty.setProperty("tone", "muted")
         inner = QWidget()
