@@ -142,6 +142,41 @@ def _vit() -> nn.Module:
     )
 
 
+class MonaiVit(nn.Module):
+    """MONAI's vision transformer, which hands its hidden states over beside the logits; they are dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from monai.networks.nets import ViT
+
+        self.body = ViT(
+            1, (SIDE, SIDE), (8, 8), hidden_size=24, mlp_dim=32, num_layers=2, num_heads=2, spatial_dims=2,
+            classification=True, num_classes=2, post_activation="",
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)[0]
+
+
+class SigmoidHead(nn.Module):
+    """Gives one probability instead of a logit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = SmallResNet(1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.body(x))
+
+
+def _shipped() -> nn.Module:
+    """The shipped network with its trained weights: the only large one here, its maps are what users see."""
+    from xai_engine.classifier import bundle
+    from xai_engine.runtime.device import DevicePolicy
+
+    return bundle.load(bundle.find(None), DevicePolicy("cpu", "fp32", torch.get_num_threads())).network
+
+
 def _swin() -> nn.Module:
     from torchvision.models import SwinTransformer
 
@@ -169,6 +204,9 @@ KINDS: dict[str, Kind] = {
     "softmax-head": Kind(SoftmaxHead, "body.second", 1, ("clear", "bacterial", "viral")),
     "vit": Kind(_vit, "conv_proj", 3),
     "swin": Kind(_swin, "features.0.0", 3),
+    "monai-vit": Kind(MonaiVit, "body.patch_embedding.patch_embeddings"),
+    "sigmoid-head": Kind(SigmoidHead, "body.layer2"),
+    "shipped": Kind(_shipped, "stages.4"),
 }
 
 
@@ -178,6 +216,8 @@ def network(kind: str, seed: int = 3) -> nn.Module:
     torch.manual_seed(seed)
     try:
         net = KINDS[kind].make().eval()
+        if kind == "shipped":
+            return net
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.running_mean, -0.2, 0.2)
@@ -190,7 +230,8 @@ def network(kind: str, seed: int = 3) -> nn.Module:
         nn.init.zeros_(last.bias)
         with torch.no_grad():  # logits of the size that trained networks have
             x = torch.from_numpy(image(KINDS[kind].channels).array[None].copy())
-            last.weight /= net(x).abs().max() if kind != "softmax-head" else 1.0
+            logits = net.body(x) if kind in ("softmax-head", "sigmoid-head") else net(x)
+            last.weight /= logits.abs().max()
     finally:
         torch.set_rng_state(state)
     return net

@@ -66,18 +66,32 @@ def adjoint(
     return [torch.zeros_like(x) if d is None else d for x, d in zip(at, found, strict=True)]
 
 
+class _Tracer(fx.Tracer):
+    """Knows in which module tracing came to its end."""
+
+    at = "network"
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        outer, self.at = self.at, self.path_of_module(m)
+        out = super().call_module(m, forward, args, kwargs)
+        self.at = outer  # not reached by an error
+        return out
+
+
 class Graph:
     """The operations of a session's network. Raises UnsupportedModel (names the node)."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.network = session.network
+        tracer = _Tracer()
         try:
-            self.graph = fx.Tracer().trace(session.network)
-        except (fx.proxy.TraceError, TypeError, NameError, ValueError, AttributeError) as error:
+            self.graph = tracer.trace(session.network)
+        except (fx.proxy.TraceError, TypeError, NameError, ValueError, AttributeError, LookupError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
             raise UnsupportedModel(
-                f"{session.classifier.info.architecture}: its operations cannot be written down, so nothing can be "
-                f"propagated through it ({str(error).splitlines()[0][:120]})"
+                f"layer {tracer.at!r} of {session.classifier.info.architecture}: its operations cannot be written down, "
+                f"so nothing can be propagated through it ({reason})"
             ) from None
         _in_place_takes_over(self.graph, self.network)
 
