@@ -11,56 +11,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests.train import small  # noqa: E402
 from xai_engine.classifier import bundle  # noqa: E402
 from xai_engine.classifier.network import build  # noqa: E402
 from xai_engine.classifier.preprocess import PreprocessSpec  # noqa: E402
 from xai_engine.errors import Cancelled  # noqa: E402
 from xai_engine.runtime.run import Progress, Run  # noqa: E402
-from xai_engine.train import checkpoint, classifier, gate, lungs  # noqa: E402
+from xai_engine.train import checkpoint, classifier, gate, settings, standing  # noqa: E402
 from xai_engine.train.augment import Augment, AugmentSpec  # noqa: E402
 
-SMALL = {"_target_": "xai_engine.classifier.network.SmallNet", "in_channels": 1, "num_classes": 1, "width": 4}
 
-
-def _images(folder: Path, count: int = 12) -> None:
-    rng = np.random.default_rng(0)
-    for split in ("train", "val", "test"):
-        for name, level in (("sick", 200), ("well", 90)):
-            target = folder / "set" / split / name
-            target.mkdir(parents=True)
-            for k in range(count):
-                image = rng.integers(0, 60, (120, 100)).astype(np.uint8)
-                cv2.circle(image, (50, 60), 22, int(level), -1)
-                cv2.imwrite(str(target / f"{split}{name}{k}.png"), image)
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    torch.manual_seed(0)
-    checkpoint.export(folder / "lungs.safetensors", build(lungs.NETWORK))
-    return {
-        "kind": "classifier",
-        "name": "small",
-        "version": "0.1",
-        "seed": 4,
-        "network": SMALL,
-        "lungs": str(folder / "lungs.safetensors"),
-        "preprocessing": {"size": 48},
-        "stages": [{"size": 32, "epochs": 1}, {"size": 48, "epochs": 2}],
-        "shares": {"all": 1.0},
-        "images_per_epoch": 24,
-        "batch": 8,
-        "lr": 0.01,
-        "weight_decay": 0.01,
-        "dense_weight": 0.3,
-        "bf16": False,
-        "workers": 0,
-        "data": [{"folder": "set", "labels": {"sick": 1, "well": 0}}],
-    }
-
-
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    _images(tmp_path)
-    config = _config(tmp_path)
+def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    small.images(tmp_path)
+    config = small.config(tmp_path)
     whole = classifier.train(config, tmp_path, tmp_path / "whole", Run())
 
     class Stop:
@@ -88,22 +51,78 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_and_names_the_batch(tmp_path: Path) -> None:
-    _images(tmp_path, 4)
-    config = _config(tmp_path) | {"lr": 1e30}  # the first step throws the weights out of range
+    small.images(tmp_path, 4)
+    config = small.config(tmp_path) | {"lr": 1e30}  # the first step throws the weights out of range
     with pytest.raises(classifier.TrainingFailed, match=r"epoch 1, batch [23] \(.*png"):
         classifier.train(config, tmp_path, tmp_path / "run", Run())
 
 
+def test_the_checkpoint_before_a_loss_that_is_no_number_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loss and, where the loss looks well, gradient: the batch is named before the weights are touched."""
+    small.images(tmp_path, 4)
+    config = small.config(tmp_path, images_per_epoch=8)
+    good, calls = classifier.loss_of, [0]
+
+    def poisoned(*arguments: Any) -> tuple[Any, Any]:
+        loss, logits = good(*arguments)
+        calls[0] += 1
+        # the root of nothing is nothing, its slope is not a number
+        return (loss + ((logits - logits) ** 0.5).sum(), logits) if calls[0] == 4 else (loss, logits)
+
+    monkeypatch.setattr(classifier, "loss_of", poisoned)
+    with pytest.raises(
+        classifier.TrainingFailed, match=r"epoch 2, batch 2 \(.*png, …\); the last checkpoint is kept"
+    ):
+        classifier.train(config, tmp_path, tmp_path / "run", Run())
+    state = checkpoint.peek(tmp_path / "run")
+    assert state is not None
+    assert (state["epoch"], state["step"]) == (1, 0)
+    assert all(torch.isfinite(v).all() for v in state["network"].values())
+    monkeypatch.setattr(classifier, "loss_of", good)
+    classifier.train(config, tmp_path, tmp_path / "run", Run())
+    assert len(checkpoint.read_log(tmp_path / "run")) == 3
+
+
+def test_early_stopping_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripted validation: the best epoch lies in the first stage, and patience is counted in the last."""
+    areas = iter([0.6, 0.9, 0.7, 0.9, 0.8, 0.99])
+    means: list[dict[str, Any]] = []
+
+    def figures(*_: Any) -> dict[str, float]:
+        return {"val_loss": 0.5, "val_auc": next(areas), "val_auc_all": 0.5}
+
+    end = standing.Standing.end
+
+    def watched(self: Any, epoch: int, row: Any, average: Any) -> None:
+        means.append({k: v.clone() for k, v in average.state_dict().items()})
+        end(self, epoch, row, average)
+
+    small.images(tmp_path, 4)
+    stages = [{"size": 32, "epochs": 2}, {"size": 48, "epochs": 6}]
+    config = small.config(tmp_path, images_per_epoch=8, stages=stages, patience=3)
+    monkeypatch.setattr(classifier, "_figures", figures)
+    monkeypatch.setattr(standing.Standing, "end", watched)
+    trained = classifier.train(config, tmp_path, tmp_path / "run", Run())
+    assert len(means) == 5  # epochs 3, 4, 5 brought nothing above 0.9
+    for name, value in trained.network.state_dict().items():
+        assert torch.equal(value, means[1][name])
+    again = classifier.train(config, tmp_path, tmp_path / "run", Run())  # a run that has stopped stays so
+    assert len(means) == 5
+    assert torch.equal(again.network.fc.weight, trained.network.fc.weight)
+
+
 def test_the_whole_way_to_a_bundle_that_can_be_evaluated(tmp_path: Path) -> None:
     from xai_engine.train import finish
+    from xai_engine.train.measure import measure
 
-    _images(tmp_path, 5)
-    config = _config(tmp_path)
+    small.images(tmp_path, 5)
+    config = settings.complete(small.config(tmp_path))
     trained = classifier.train(config, tmp_path, tmp_path / "run", Run())
     checkpoint.export(tmp_path / "gate.safetensors", build(gate.NETWORK))
-    config |= {"layers": ["stages.0", "stages.1"], "default_layer": "stages.1"}
     result = finish.make_bundle(
-        trained, tmp_path / "gate.safetensors", config, tmp_path / "bundle", {}, Run()
+        trained, tmp_path / "gate.safetensors", config, tmp_path / "bundle", {}, Run(), quick=True
     )
     figures = result["populations"]["all"]
     assert (figures["labelled"], figures["positive"]) == (10, 5)
@@ -113,7 +132,7 @@ def test_the_whole_way_to_a_bundle_that_can_be_evaluated(tmp_path: Path) -> None
     assert f"{figures['auc'][0]:.3f}" in card
     # the measurement went through the ordinary path: a second one gives the same numbers
     samples = list(trained.crops.samples)
-    again = finish.measure(tmp_path / "bundle", samples, Run())
+    again = measure(tmp_path / "bundle", samples, Run())
     assert [r["logit"] for r in again["rows"]] == pytest.approx([r["logit"] for r in result["rows"]])
 
 

@@ -27,7 +27,7 @@ SPACE: dict[str, dict[str, Any]] = {
     "augment.p_erase": {"low": 0.0, "high": 0.6},
     "augment.p_outside": {"low": 0.0, "high": 0.8},
 }
-WARM_UP = 2  # epochs before a trial may be pruned
+WARM_UP = 2  # the first epoch after which a trial may be pruned
 KEYS = {"trials", "seed", "space"}
 
 
