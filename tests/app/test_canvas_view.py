@@ -21,7 +21,7 @@ from app.canvas.view import CanvasView
 from app.canvas.viewport import Viewport
 from app.model.case import CaseModel
 from tests.app import cases
-from xai_engine.radiograph import colour, display, regions
+from xai_engine.radiograph import colour, display, mirror, regions
 from xai_engine.radiograph.colour import LayerStyle
 from xai_engine.radiograph.types import VoiLut, Window
 
@@ -550,7 +550,7 @@ def test_odd_shapes_can_be_shown(canvas: CanvasView, case: CaseModel, shape: tup
 
 
 def test_a_closed_canvas_leaves_no_thread_and_hears_no_more(qtbot: QtBot, case: CaseModel) -> None:
-    before = set(threading.enumerate())
+    before, listening = set(threading.enumerate()), len(case.changed)
     canvas = CanvasView(case)
     canvas.show()
     case.add_region(regions.Region("rectangle", np.array([[50.0, 60.0], [110.0, 160.0]]), "", "z"))
@@ -563,7 +563,9 @@ def test_a_closed_canvas_leaves_no_thread_and_hears_no_more(qtbot: QtBot, case: 
     gc.collect()
     qtbot.waitUntil(lambda: set(threading.enumerate()) <= before, timeout=3000)
     case.set_invert(True)
-    assert len(case.changed) == 0
+    case.comparison.set_midline(mirror.of_image((200, 240)))
+    assert len(case.changed) == listening  # the case's own parts
+    assert len(case.comparison.changed) == 0
 
 
 def test_the_loupe_shows_the_place_under_the_mouse_enlarged(canvas: CanvasView, case: CaseModel) -> None:
