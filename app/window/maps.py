@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from app.panels.method_page import MethodPage
 from app.window.trust import Assessor
 from app.window.views import Arrangement
 from xai_engine.explain import registry
+from xai_engine.explain.types import Explanation
 
 if TYPE_CHECKING:
     from app.main_window import MainWindow
@@ -95,14 +96,19 @@ class Maps(QObject):
         if radiograph is None:
             return
 
-        def here() -> bool:
-            return window.case.radiograph is radiograph
+        def show(found: Sequence[Explanation]) -> None:
+            if window.case.radiograph is radiograph:
+                panel.show_channels(found)
+
+        def fail(text: str) -> None:
+            if window.case.radiograph is radiograph:
+                panel.set_failed(text)
 
         task = window.engine.channels(radiograph, layer, count, window.explain_panel.target_name)
         panel.set_busy()
-        task.done.connect(lambda found: here() and panel.show_channels(found))
-        task.failed.connect(lambda error, _detail: here() and panel.set_failed(str(error)))
-        task.cancelled.connect(lambda: here() and panel.set_failed("Cancelled."))
+        task.done.connect(show)
+        task.failed.connect(lambda error, _detail: fail(str(error)))
+        task.cancelled.connect(lambda: fail("Cancelled."))
 
     def _show_layers(self) -> None:
         self.window.inspector.setCurrentWidget(self.window.maps)
