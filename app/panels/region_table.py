@@ -57,14 +57,12 @@ def rows(case: CaseModel) -> list[tuple[str, str]]:
     listed += [("area", area_heading(case.radiograph)), ("pixels", "Pixels")]
     for layer in case.layers:
         method = layer.explanation.method
-        listed += [(f"#{method}", layer.title), (f"+{method}", "share for"), (f"-{method}", "share against")]
+        listed += [(f"#{method}", layer.title), (f"+{method}", "Share for"), (f"-{method}", "Share against")]
     return listed
 
 
 def value(statistics: RegionStatistics | None, key: str) -> float | None:
     """The number of one row; None where there is none, NaN where it is still being computed."""
-    if key.startswith("#"):
-        return None
     if statistics is None:
         return math.nan
     if key[0] in "+-":
@@ -78,8 +76,6 @@ def value(statistics: RegionStatistics | None, key: str) -> float | None:
 
 def written(number: float | None, key: str) -> str:
     """An ellipsis where a number is still being computed, a dash where there is none."""
-    if key.startswith("#"):
-        return ""
     if number is not None and math.isnan(number):
         return WAITING
     write: Callable[[float | None], str] = format.number
@@ -302,9 +298,11 @@ class RegionTable(QAbstractTableModel):
             return None
         key, heading = self._rows[index.row()]
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            return RIGHT
+            return LEFT if key.startswith("#") else RIGHT
         if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
             return None
+        if key.startswith("#"):  # the title of a map has the whole row
+            return heading if index.column() == 0 else ""
         own = self._case.statistics.get(chosen)
         text = self._text(key, index.column(), own, chosen)
         if role == Qt.ItemDataRole.DisplayRole:
@@ -315,8 +313,6 @@ class RegionTable(QAbstractTableModel):
         return tooltip
 
     def _text(self, key: str, column: int, own: RegionStatistics | None, chosen: str) -> str:
-        if key.startswith("#"):
-            return ""
         one = value(own, key)
         if column == 0:
             return written(one, key)
@@ -339,5 +335,5 @@ class RegionTable(QAbstractTableModel):
             return LEFT
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
             key, heading = self._rows[section]
-            return f"   {heading}" if key[0] in "+-" and role == Qt.ItemDataRole.DisplayRole else heading
+            return "" if key.startswith("#") and role == Qt.ItemDataRole.DisplayRole else heading
         return None

@@ -135,7 +135,7 @@ class RegionsPanel(QWidget):
         layout.addWidget(self.detail, 4)
         layout.addWidget(self._legend)
         layout.addWidget(self.what_if)
-        layout.addStretch(1)
+        layout.addStretch(0)
         layout.addWidget(self._message)
         layout.addLayout(buttons)
         self.setMinimumWidth(260)
@@ -224,7 +224,7 @@ class RegionsPanel(QWidget):
             self.import_button.setEnabled(self._case.radiograph is not None)
             self.delete_button.setEnabled(chosen)
             self._say_where()
-            self.table.setMaximumHeight(16777215 if not chosen else 8 * self.fontMetrics().lineSpacing() + 24)
+            self._fit_list()
         if field == "radiograph":
             self._say("")
 
@@ -265,6 +265,14 @@ class RegionsPanel(QWidget):
         region = self.model.region(self.proxy.mapToSource(current).row()) if current.isValid() else None
         if region is not None:
             self._case.select_region(region.id)
+
+    def _fit_list(self) -> None:
+        """Room for up to three regions at least and, beside the numbers of one, for six at most."""
+        line = self.fontMetrics().lineSpacing()
+        count, head = len(self._case.regions), self.table.horizontalHeader().sizeHint().height() + 4
+        self.table.setMinimumHeight(head + min(count, 3) * (line + 8))
+        whole = head + min(count, 6) * (2 * line + 6)
+        self.table.setMaximumHeight(whole if self._case.selected_region is not None else 16777215)
 
     def _span(self) -> None:
         """Headings of maps across; no empty rows below the last number."""

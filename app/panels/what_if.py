@@ -110,5 +110,7 @@ class WhatIfBox(QFrame):
         picture = known is not None and known.patch is not None
         self.show_change.setVisible(picture)
         blocked = self.show_change.blockSignals(True)
-        self.show_change.setChecked(picture and self._case.comparison.preview == chosen)
+        on = picture and self._case.comparison.preview == chosen
+        self.show_change.setChecked(on)
+        self.show_change.setText("Back to the radiograph" if on else "Show the changed image")
         self.show_change.blockSignals(blocked)

@@ -50,11 +50,11 @@ def panel(qtbot: QtBot, case: CaseModel) -> RegionsPanel:
 
 
 def table(panel: RegionsPanel) -> dict[str, list[str]]:
-    """Heading -> region, mirror, difference of the selected region; "+lime" for the indented share of a map."""
+    """Heading -> region, mirror, difference of the selected region; a map's title and shares by key."""
     model = panel.numbers
     found = {}
     for row, key in enumerate(model.keys):
-        heading = key if key[0] in "+-" else str(model.headerData(row, Qt.Orientation.Vertical))
+        heading = key if key[0] in "+-#" else str(model.headerData(row, Qt.Orientation.Vertical))
         found[heading] = [model.data(model.index(row, column)) for column in range(3)]
     return found
 
@@ -90,7 +90,7 @@ def test_numbers_and_their_units(panel: RegionsPanel, case: CaseModel) -> None:
     assert float(shown["Maximum OD"]) == inside.max()
     assert float(shown["Median OD"]) == pytest.approx(np.median(inside))
     assert shown["+lime"] == f"{100 * share:.1f} %"
-    assert shown["LIME"] == ""
+    assert shown["#lime"] == "LIME"
 
 
 def test_the_mirror_beside_it_once_the_midline_is_known(panel: RegionsPanel, case: CaseModel) -> None:
