@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from xai_engine.classifier.network import build
@@ -55,6 +56,14 @@ def config(folder: Path, **changes: Any) -> dict[str, Any]:
         "layers": ["stages.2", "stages.3"],
         "default_layer": "stages.3",
     } | changes
+
+
+def measure_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a bundle be measured by its predictions alone: robustness, localisation and the gate have tests of their own."""
+    from xai_engine.train import finish
+
+    full = finish.measure
+    monkeypatch.setattr(finish, "measure", lambda *a, **k: full(*a, **(k | {"quick": True})))
 
 
 def environment() -> dict[str, str]:

@@ -47,9 +47,11 @@ def _no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_example_of_the_manual(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    small.measure_little(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RADIOLUCENT_DATA", raising=False)
     section = PAGE[PAGE.index("## An example to try") : PAGE.index("## Where the images are")]

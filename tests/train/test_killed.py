@@ -60,6 +60,7 @@ def _killed(folder: Path, kind: str, number: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_killed_in_an_epoch_and_between_two(tmp_path: Path) -> None:
     """Network, running mean, optimiser, schedule, best weights and random state: every bit of the last checkpoint."""

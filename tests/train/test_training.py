@@ -113,8 +113,12 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest
     assert torch.equal(again.network.fc.weight, trained.network.fc.weight)
 
 
-def test_the_whole_way_to_a_bundle_that_can_be_evaluated(tmp_path: Path) -> None:
+def test_the_whole_way_to_a_bundle_that_can_be_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from xai_engine.train import finish
+
+    small.measure_little(monkeypatch)
     from xai_engine.train.measure import measure
 
     small.images(tmp_path, 5)
