@@ -265,6 +265,7 @@ class Reading(QObject):
         for layer in kept.layers:
             fresh = self.case.add_layer(layer.explanation, style=layer.style, card=layer.card)
             self.case.set_visible(fresh.id, layer.visible)
+            self.case.set_spread(fresh.id, layer.spread)
         unsaved = path in self.unsaved
         for region in kept.regions:
             self.case.add_region(region)

@@ -12,8 +12,10 @@ from pytestqt.qtbot import QtBot
 from app.canvas.sampling import ImageSampler
 from app.canvas.viewport import Viewport
 from app.model.case import CaseModel
+from app.theme import DARK
 from app.window.views import SHAPES, Cell, ViewArea, best
 from tests.app import cards, cases
+from xai_engine.radiograph.colour import LayerStyle
 
 SHAPE = (90, 80)
 METHODS = (
@@ -142,8 +144,6 @@ def test_the_whole_image_stays_whole_when_views_come_and_go(area: ViewArea, case
 
 
 def test_styles_reach_the_companion(area: ViewArea, case: CaseModel) -> None:
-    from xai_engine.radiograph.colour import LayerStyle
-
     add(case, 3)
     area.compare()
     hidden = case.layers[0]
@@ -170,6 +170,30 @@ def test_an_uncertainty_is_painted_as_a_map_without_sign(case: CaseModel) -> Non
     assert now.drawn_style.colour_map == "cividis"
     assert now.drawn is case.layers[0].drawn  # made once
     assert now.explanation is layer.explanation  # numbers and record keep the map
+
+
+def colours_of(area: ViewArea) -> set[str]:
+    """Every colour of the main canvas, as #rrggbb."""
+    picture = area.canvas.grab_picture()
+    return {picture.pixelColor(x, y).name() for y in range(picture.height()) for x in range(picture.width())}
+
+
+def test_a_single_view_paints_the_verdict_beside_every_map_it_shows(area: ViewArea, case: CaseModel) -> None:
+    """In the colours of the theme, which no grey image and no map in grey holds."""
+    area.resize(420, 400)
+    QApplication.processEvents()
+    add(case, 2)
+    for layer in case.layers:
+        case.set_style(layer.id, LayerStyle("gray"))
+    tones = {DARK.error, DARK.warning, DARK.good}
+    case.set_card(case.layers[0].id, cards.card(cards.POOR))
+    assert tones & colours_of(area) >= {DARK.error}
+    case.set_card(case.layers[1].id, cards.card(cards.GOOD))
+    assert tones & colours_of(area) >= {DARK.error, DARK.good}
+    case.set_visible(case.layers[0].id, False)
+    assert DARK.error not in colours_of(area)
+    area.canvas.set_annotations_visible(False)
+    assert not tones & colours_of(area)
 
 
 @pytest.mark.parametrize("scale", [0.9, 0.61, 0.3])
