@@ -22,13 +22,13 @@ GOOD = [
 
 
 def test_grades_at_their_limits() -> None:
-    assert [verdict.grade("faithfulness", v) for v in (2.5, 2.49, 2.0, 1.99)] == [
+    assert [verdict.grade("faithfulness", v) for v in (2.0, 1.99, 1.5, 1.49)] == [
         "good",
         "fair",
         "fair",
         "poor",
     ]
-    assert [verdict.grade("text_effect", v) for v in (0.1, 0.11, 0.25, 0.26)] == [
+    assert [verdict.grade("text_effect", v) for v in (0.15, 0.16, 0.4, 0.41)] == [
         "good",
         "fair",
         "fair",

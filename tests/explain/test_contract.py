@@ -199,7 +199,7 @@ def test_left_as_found_when_the_network_fails(name: str) -> None:
         with left_as_found(model.network):
             try:
                 small(name).explain(model, image(), "pneumonia", Run(seed=7))
-            except Broken:
+            except (Broken, UnsupportedModel):  # attention methods refuse this network
                 continue
             assert fails["after"] >= 0  # methods of one pass do not reach the failure
 

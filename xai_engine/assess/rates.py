@@ -180,7 +180,7 @@ def table(cases: Iterable[Case], half: str) -> list[str]:
         "| network | map | use | with care | do not use | flagged (95 % interval) |",
         "|---|---|---|---|---|---|",
     ]
-    chosen = [c for c in cases if c["half"] == half and c["proven"]]
+    chosen = [c for c in cases if c["half"] == half and c["proven"] and c["cause"] not in worlds.NO_PLACE]
     for kind in KINDS:
         for method, _ in METHODS:
             verdicts = [

@@ -27,7 +27,7 @@ from xai_engine.radiograph import phantom
 
 SIDE = 96
 PATIENTS, UNSEEN = 120, 30  # the last UNSEEN patients are never trained on
-STEPS, BATCH = {"lesion": 360, "shortcut": 110}, {"lesion": 24, "shortcut": 16}
+STEPS, BATCH = {"lesion": 360, "shortcut": 180}, {"lesion": 24, "shortcut": 20}
 EVERYWHERE = np.ones((SIDE, SIDE), bool)
 
 Grey = npt.NDArray[np.float32]
@@ -125,6 +125,9 @@ SHORTCUTS: dict[str, Callable[[Grey, Mask, np.random.Generator], None]] = {
     "bright border": _frame(0.95),
     "tissue outside the lungs": _tissue,
 }
+NO_PLACE = (
+    "tissue outside the lungs",
+)  # an exposure, seen against the lungs: no area holds it, reported apart
 
 
 def picture(w: World, patient: int, lesion: bool, shortcut: str, rng: np.random.Generator) -> Grey:
