@@ -103,7 +103,7 @@ def test_contract_of_analysis_json(call: Call, chest: Path) -> None:
     assert data["prediction"]["readable"] is True
     assert data["rois"][0]["mean"] == pytest.approx(header.pixel_array[20:80, 30:90].mean())
     assert (folder / "report.pdf").read_bytes().startswith(b"%PDF-")
-    expected = {"analysis.json", "report.pdf"} | {
+    expected = {"analysis.json", "regions.json", "report.pdf"} | {
         f"{m}.{k}" for m in ("grad-cam", "integrated-gradients") for k in ("npy", "png")
     }
     assert {p.name for p in folder.iterdir()} == expected
@@ -265,7 +265,7 @@ def test_parameters_from_the_command_line(call: Call, chest: Path) -> None:
     data = json.loads((folder / "analysis.json").read_text())
     assert data["explanations"][0]["params"]["samples"] == 100
     assert data["explanations"][1]["params"]["steps"] == 8
-    assert "lime.samples=100" in data["command"]
+    assert "--param lime.samples=100" in data["command"]
 
 
 def test_methods_list(call: Call) -> None:

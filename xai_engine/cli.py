@@ -34,6 +34,7 @@ VERBS = {
     "analyze": Verb("predict, explain, measure; write the results", "xai_engine.commands.analyze"),
     "export": Verb("write the picture exactly as the window shows it", "xai_engine.commands.export"),
     "report": Verb("make the PDF of an earlier result anew", "xai_engine.commands.report"),
+    "verify": Verb("compute an earlier result anew and compare every number", "xai_engine.commands.verify"),
     "methods": Verb("list the methods of explanation and their parameters", "xai_engine.commands.methods"),
     "models": Verb("list, check or show the models", "xai_engine.commands.models"),
     "train": Verb("train a model bundle", "xai_engine.train.command", "add_train_arguments", "train"),

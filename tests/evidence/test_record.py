@@ -183,9 +183,24 @@ def test_maps_that_are_no_maps(tmp_path: Path) -> None:
 
 def test_command_repeats_the_run() -> None:
     case = cases.case(options={"roi": "my regions.json", "model": "/models/a b"})
+    lime, twice = (
+        cases.explanation(case.radiograph, "lime"),
+        {"samples": 300, "paired": False, "hide": "a, b"},
+    )
+    case = replace(case, explanations=(*case.explanations, replace(lime, params=twice)))
     assert shlex.split(record.command(case)) == [
         "radiolucent", "analyze", "/data/case one/image.dcm", "--model", "/models/a b",
-        "--methods", "integrated-gradients,grad-cam,lime", "--target", "pneumonia", "--seed", "7",
-        "--device", "cpu", "--precision", "bf16", "--roi", "my regions.json", "--report",
+        "--methods", "integrated-gradients,grad-cam,lime,lime-2", "--target", "pneumonia", "--seed", "7",
+        "--device", "cpu", "--precision", "bf16", "--roi", "my regions.json", "--cards", "none", "--what-if", "none",
+        "--param", "integrated-gradients.steps=64", "--param", "grad-cam.layer=features.8",
+        "--param", "lime.segments=120", "--param", "lime-2.samples=300", "--report",
     ]  # fmt: skip
+    assert record.untold(case) == []
     assert "--methods none" in record.command(cases.case(methods=(), shown=()))
+    assert record.untold(cases.case()) == ["the regions, which were not saved to a file"]
+    other = replace(case, explanations=(replace(lime, seed=9), replace(lime, partial=True, target="normal")))
+    assert record.untold(other) == [
+        "lime was run with seed 9",
+        "lime-2 is of the target normal",
+        "lime-2 was stopped before its end",
+    ]

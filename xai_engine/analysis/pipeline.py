@@ -190,8 +190,8 @@ def ask_all(
 
 
 def write(case: CaseReview, folder: Path | str, report: bool = False, page: str = "A4") -> Path:
-    """Write `analysis.json`, `<map>.npy`, `<map>.png` and, if wanted, `report.pdf` to `folder`, whole or not
-    at all.
+    """Write `analysis.json`, `<map>.npy`, `<map>.png`, `regions.json` where there are regions and, if wanted,
+    `report.pdf` to `folder`, whole or not at all.
 
     `<map>.npy`: float32, signed, (rows, columns) of the image; `<map>.png`: RGB, the overlay as the window
     shows it. An earlier result in `folder` is replaced; a folder that holds anything else is left alone.
@@ -201,7 +201,11 @@ def write(case: CaseReview, folder: Path | str, report: bool = False, page: str 
 
     folder = Path(folder)
     files = record.file_names(case)
+    if case.regions:  # the command that repeats the analysis reads them from here
+        case = replace(case, options={**case.options, "roi": str(folder / record.REGIONS)})
     with atomic.folder(folder, marker=record.FILE_NAME) as work:
+        if case.regions:
+            (work / record.REGIONS).write_text(regions.dump(case.regions), encoding="utf-8")
         grey = display.picture(case.radiograph, case.voi, case.invert)
         for name, explanation in zip(case.names(), case.explanations, strict=True):
             values = explanation.in_source()

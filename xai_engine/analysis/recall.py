@@ -65,6 +65,7 @@ def recall(
             reader=data["reader"]["name"],
             impression=data["reader"]["impression"],
             seed=data["seed"],
+            options=data.get("options", {}),
         )
         names = case.names()
         styles = {n: LayerStyle(**e["style"]) for n, e in zip(names, data["explanations"], strict=True)}

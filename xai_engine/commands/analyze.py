@@ -68,8 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cards",
         choices=("none", "quick", "standard", "audit"),
-        default="none",
-        help="assess how far each map can be trusted (reliability in analysis.json; default: %(default)s)",
+        default="quick",
+        help="how thoroughly to assess how far each map can be trusted (reliability in analysis.json and report; "
+        "default: %(default)s)",
     )
     parser.add_argument("--report", action="store_true", help="write report.pdf too")
     parser.add_argument(
@@ -133,13 +134,8 @@ class _Analysis:
         self.failures = 0
         self.folders = [args.out / name for name in pipeline.folder_names(paths)]
         self.paths = paths
-        options = {
-            "model": args.model,
-            "param": ",".join(args.param),
-            "roi": str(args.roi) if args.roi else "",
-            "cards": "" if args.cards == "none" else args.cards,
-            "what-if": "" if args.what_if == "inpaint" else args.what_if,
-        }
+        # the case itself tells methods, parameters, cards and what-ifs
+        options = {"model": args.model, "roi": str(args.roi) if args.roi else ""}
         self.options = {key: str(value) for key, value in options.items() if value}
 
     def all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections import deque
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 DEFAULT_METHODS = ("integrated-gradients", "grad-cam", "lime")
 SUFFIXES = {".dcm", ".dicom", ".dic", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff"}
 READ = "xai_engine.analysis.tasks:read_file"
+_RUN = re.compile(r"-[2-9][0-9]*$|-1[0-9]+$")  # "lime-2": the method once more, with parameters of its own
+_PARAMETERS = re.compile(r",(?=\s*[\w-]+\.\w+\s*=)")  # commas between parameters; values may hold others
 AHEAD = 3  # images that are read while others are worked on
 
 
@@ -79,7 +82,7 @@ def read_images(paths: Sequence[Path]) -> Generator[Radiograph | RadiolucentErro
 
 
 def parse_methods(names: str, params: Sequence[str]) -> list[Method]:
-    """Methods of `--methods a,b` with `--param a.name=value`. Raises UsageError."""
+    """Methods of `--methods a,b` with `--param a.name=value`; `a-2`, `a-3` are further runs of `a`. Raises UsageError."""
     from xai_engine.explain import registry
 
     wanted = [name.strip() for name in names.split(",") if name.strip()]
@@ -87,22 +90,23 @@ def parse_methods(names: str, params: Sequence[str]) -> list[Method]:
         raise UsageError("--methods: names no method; give names, or none to predict only")
     if wanted == ["none"]:
         wanted = []
-    known = registry.names()
-    for name in wanted:
-        if name not in known:
-            raise UsageError(f"--methods: {name!r} is unknown; known are {', '.join(known)}, or none")
     wanted = list(dict.fromkeys(wanted))
+    known = registry.names()
+    methods = {name: name if name in known else _RUN.sub("", name) for name in wanted}
+    for name, method in methods.items():
+        if method not in known:
+            raise UsageError(f"--methods: {name!r} is unknown; known are {', '.join(known)}, or none")
     values: dict[str, dict[str, Any]] = {name: {} for name in wanted}
-    types = {(d.name, p.name): p.type for d in registry.describe() if d.name in values for p in d.parameters}
-    for word in (part for text in params for part in text.split(",")):
+    types = {(d.name, p.name): p.type for d in registry.describe() for p in d.parameters}
+    for word in (part for text in params for part in _PARAMETERS.split(text)):
         key, equals, text = word.partition("=")
-        method, dot, name = key.strip().partition(".")
+        run, dot, name = key.strip().partition(".")
         if not (equals and dot):
             raise UsageError(f"--param {word!r}: write METHOD.NAME=VALUE, as in lime.samples=2000")
-        if method not in values:
-            raise UsageError(f"--param {word!r}: {method!r} is not among the methods of this call")
-        values[method][name] = _value(word, text.strip(), types.get((method, name), "str"))
-    return [registry.create(name, **values[name]) for name in wanted]
+        if run not in values:
+            raise UsageError(f"--param {word!r}: {run!r} is not among the methods of this call")
+        values[run][name] = _value(word, text.strip(), types.get((methods[run], name), "str"))
+    return [registry.create(methods[name], **values[name]) for name in wanted]
 
 
 def _value(word: str, text: str, kind: str) -> Any:

@@ -8,7 +8,7 @@ from reportlab.platypus import CondPageBreak, Flowable, Paragraph
 from xai_engine.evidence import format as fmt
 from xai_engine.evidence.case import CaseReview
 from xai_engine.evidence.layout import Heading, Page, box, bullets, facts, gap, grid, style
-from xai_engine.evidence.record import command
+from xai_engine.evidence.record import command, untold
 from xai_engine.evidence.typeset import paragraph
 
 
@@ -81,9 +81,9 @@ def provenance(case: CaseReview, page: Page) -> list[Flowable]:
         paragraph("Run this to make maps and report again:", style("note"), page.width - 16),
         paragraph(command(case), style("mono"), page.width - 16, limit=4000),
     ]
-    changed = changed_parameters(case)
-    if changed:
-        words = f"Not told by this command: {'; '.join(changed)}."
+    missing = untold(case)
+    if missing:
+        words = f"Not told by this command: {'; '.join(missing)}."
         again.append(paragraph(words, style("note"), page.width - 16, limit=2000))
     return [
         CondPageBreak(70 * mm),
@@ -99,24 +99,3 @@ def provenance(case: CaseReview, page: Page) -> list[Flowable]:
             style("small"),
         ),
     ]
-
-
-def changed_parameters(case: CaseReview) -> list[str]:
-    """Parameters that differ from the method's defaults, which the command line does not carry."""
-    from xai_engine.explain import registry
-
-    defaults = {d.name: {p.name: p.default for p in d.parameters} for d in registry.describe()}
-    out = []
-    for name, explanation in zip(case.names(), case.explanations, strict=True):
-        usual = defaults.get(explanation.method, {})
-        changed = [
-            f"{key.replace('_', ' ')} {fmt.parameter(value)}"
-            for key, value in explanation.params.items()
-            if key in usual
-            and fmt.parameter(usual[key]) != fmt.parameter(value)
-            # empty stands for the model's own choice, which the map then names
-            and not (usual[key] == "" and value == case.prediction.model.default_layer)
-        ]
-        if changed:
-            out.append(f"{name} was run with {', '.join(changed)}")
-    return out

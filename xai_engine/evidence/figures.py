@@ -56,6 +56,18 @@ def frame(r: Radiograph, max_width: float, max_height: float) -> Frame:
     return Frame(width, height, columns, rows)
 
 
+def around(region: regions.Region, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of the image that show a region and half its size around it."""
+    points = regions.outline(region)
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = max(8.0, 0.5 * float((high - low).max()))
+    out = []
+    for start, stop, length in zip(low - margin, high + margin, shape[:2], strict=True):
+        first = int(min(max(start, 0), length - 1))
+        out.append(slice(first, int(min(max(stop, first + 1), length))))
+    return out[0], out[1]
+
+
 def shrink(array: npt.NDArray[Any], target: Frame) -> npt.NDArray[Any]:
     """Area mean of a picture or map over the pixels that `target` embeds."""
     if array.shape[:2] == (target.rows, target.columns):

@@ -207,7 +207,8 @@ def side_by_side(left: Sequence[Flowable], right: Sequence[Flowable], widths: tu
             [
                 ("VALIGN", (0, 0), (-1, -1), "TOP"),
                 ("LEFTPADDING", (0, 0), (-1, -1), 0),
-                ("RIGHTPADDING", (0, 0), (-1, -1), 0),
+                ("RIGHTPADDING", (0, 0), (0, -1), 6),
+                ("RIGHTPADDING", (1, 0), (1, -1), 0),
                 ("TOPPADDING", (0, 0), (-1, -1), 0),
                 ("BOTTOMPADDING", (0, 0), (-1, -1), 0),
                 _FONT,
@@ -215,6 +216,16 @@ def side_by_side(left: Sequence[Flowable], right: Sequence[Flowable], widths: tu
         ),
         hAlign="LEFT",
     )
+
+
+def height_of(content: Sequence[Flowable], width: float) -> float:
+    """Points that flowables take one below the other, with the space between them."""
+    total = after = 0.0
+    for item in content:
+        before = item.getSpaceBefore() if total else 0.0
+        total += max(before, after) + item.wrap(width, 1e5)[1]
+        after = item.getSpaceAfter()
+    return total + after
 
 
 def gap(points: float) -> Spacer:

@@ -25,6 +25,7 @@ from xai_engine.radiograph.regions import Region, RegionStatistics
 
 SCHEMA = 1
 FILE_NAME = "analysis.json"
+REGIONS = "regions.json"
 
 
 class MapFiles(NamedTuple):
@@ -120,6 +121,7 @@ def to_json(
         "engine_version": __version__,
         "created": case.created,
         "seed": case.seed,
+        "options": dict(case.options),
         "command": command(case),
         "reader": {"name": case.reader, "impression": case.impression},
     }
@@ -165,10 +167,15 @@ def region_json(
 
 
 def command(case: CaseReview, *, report: bool = True) -> str:
-    """The command line that repeats the analysis, quoted for a POSIX shell."""
-    methods = dict.fromkeys(e.method for e in case.explanations)
+    """The command line that repeats the analysis, quoted for a POSIX shell.
+
+    Every parameter that is not the method's default is in it, exactly; the regions where `options` names their file.
+    """
     environment = case.environment
-    options: dict[str, str] = {"model": case.prediction.model.name, "methods": ",".join(methods) or "none"}
+    options: dict[str, str] = {
+        "model": case.prediction.model.name,
+        "methods": ",".join(case.names()) or "none",
+    }
     if case.explanations:
         options["target"] = case.explanations[0].target
     options |= {
@@ -176,13 +183,56 @@ def command(case: CaseReview, *, report: bool = True) -> str:
         "device": str(environment.get("device") or case.prediction.device),
         "precision": str(environment.get("precision") or case.prediction.precision),
     }
-    options |= {key: str(value) for key, value in case.options.items()}
+    options |= {key: str(value) for key, value in case.options.items() if key != "param"}
+    if case.explanations:
+        presets = {str(card.get("preset", "")) for card in case.reliability.values() if card}
+        options["cards"] = presets.pop() if len(presets) == 1 else "none" if not presets else "quick"
+    if "roi" in options and case.prediction.readable:
+        fills = {asked.fill for asked in case.what_if.values()}
+        options["what-if"] = fills.pop() if len(fills) == 1 else "none" if not fills else "inpaint"
     words = ["radiolucent", "analyze", str(case.radiograph.path)]
     for key, value in options.items():
         words += [f"--{key}", value]
+    for text in parameters(case):
+        words += ["--param", text]
     if case.radiograph.corrections:
         words.append("--correct")
     return shlex.join(words + (["--report"] if report else []))
+
+
+def parameters(case: CaseReview) -> list[str]:
+    """`--param` values, map by map: parameters that are not the method's defaults, as "lime.samples=300"."""
+    from xai_engine.explain import registry
+
+    defaults = {d.name: {p.name: p.default for p in d.parameters} for d in registry.describe()}
+    out = []
+    for name, explanation in zip(case.names(), case.explanations, strict=True):
+        usual = defaults.get(explanation.method, {})
+        for key, value in explanation.params.items():
+            if key not in usual or usual[key] == value:
+                continue
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            out.append(f"{name}.{key}={text}")
+    return out
+
+
+def untold(case: CaseReview) -> list[str]:
+    """What `command` cannot say, one sentence part each: then it does not repeat the analysis exactly."""
+    out = []
+    for name, e in zip(case.names(), case.explanations, strict=True):
+        if e.seed != case.seed:
+            out.append(f"{name} was run with seed {e.seed}")
+        if e.target != case.explanations[0].target:
+            out.append(f"{name} is of the target {e.target}")
+        if e.partial:
+            out.append(f"{name} was stopped before its end")
+    if case.regions and "roi" not in case.options:
+        out.append("the regions, which were not saved to a file")
+    elif len({asked.fill for asked in case.what_if.values()}) > 1:
+        out.append("the regions were changed in several ways")
+    if len({card.get("preset") for card in case.reliability.values() if card}) > 1:
+        out.append("the cards were made with several presets")
+    return out
 
 
 def dumps(record: Mapping[str, Any]) -> str:

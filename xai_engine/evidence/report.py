@@ -12,16 +12,16 @@ from reportlab.platypus import BaseDocTemplate, Flowable, PageTemplate, Paragrap
 from reportlab.platypus import Frame as TextFrame
 
 from xai_engine import __version__
-from xai_engine.evidence import appendix, layout, sections, typeset
+from xai_engine.evidence import appendix, cards, layout, measured, sections, typeset
 from xai_engine.evidence import format as fmt
 from xai_engine.evidence.case import CaseReview
 from xai_engine.evidence.figures import ACCENT, HAIR, SOFT, draw_text
 from xai_engine.evidence.layout import BOTTOM, MARGIN, Page, gap, style
+from xai_engine.evidence.sections import DISCLAIMER
 from xai_engine.radiograph import display
 from xai_engine.runtime import atomic
 
 TITLE = "Chest radiograph: pneumonia analysis"
-DISCLAIMER = "Research use only. Not a medical device."
 _TOTAL = "page-total"
 
 
@@ -40,13 +40,19 @@ def write(case: CaseReview, path: str | os.PathLike[str], page: str = "A4") -> N
 
 def _story(case: CaseReview, paper: Page) -> list[Flowable]:
     grey = display.picture(case.radiograph, case.voi, case.invert)
-    return [
+    first = [
         *_title(case, paper),
         *sections.study(case, paper),
         *sections.finding(case, paper),
-        *sections.radiograph(case, paper, grey),
+        *cards.summary(case, paper),
+    ]
+    room = paper.height - layout.height_of(first, paper.width)
+    return [
+        *first,
+        *sections.radiograph(case, paper, grey, room),
         *sections.maps(case, paper, grey),
-        *sections.regions(case, paper),
+        *measured.regions(case, paper),
+        *measured.comparisons(case, paper, grey),
         *sections.reader(case, paper),
         *appendix.model_card(case, paper),
         *appendix.provenance(case, paper),
@@ -56,7 +62,9 @@ def _story(case: CaseReview, paper: Page) -> list[Flowable]:
 
 def _title(case: CaseReview, paper: Page) -> list[Flowable]:
     about = f"Radiolucent {__version__} · {fmt.moment(case.created)}"
+    whose = case.institution.strip()
     return [
+        *([typeset.paragraph(whose, style("value"), paper.width, limit=160)] if whose else []),
         Paragraph(TITLE, style("title")),
         Paragraph(f"{about} · {DISCLAIMER}", style("small")),
         _Rule(paper.width),

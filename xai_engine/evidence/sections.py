@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
 
 import numpy as np
 import numpy.typing as npt
 from reportlab.lib.units import mm
-from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, Paragraph
+from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, PageBreak, Paragraph
 
+from xai_engine.evidence import cards, layout, trust
 from xai_engine.evidence import format as fmt
-from xai_engine.evidence import layout
 from xai_engine.evidence.case import CaseReview, read_map
 from xai_engine.evidence.figures import (
     ColourBar,
@@ -22,13 +23,12 @@ from xai_engine.evidence.figures import (
     map_on_page,
     shrink,
 )
-from xai_engine.evidence.layout import Heading, Page, bullets, facts, gap, grid, style
-from xai_engine.evidence.record import region_ids
+from xai_engine.evidence.layout import Heading, Page, bullets, facts, gap, style
 from xai_engine.evidence.typeset import paragraph
-from xai_engine.radiograph import colour
+from xai_engine.radiograph import colour, correct
 
 Grey = npt.NDArray[np.uint8]
-_MAPS_ABREAST = 4
+DISCLAIMER = "Research use only. Not a medical device."
 
 
 def study(case: CaseReview, page: Page) -> list[Flowable]:
@@ -63,6 +63,15 @@ def study(case: CaseReview, page: Page) -> list[Flowable]:
         facts(rows, page.width, columns=2, label=24 * mm),
         facts([("Pixel spacing", fmt.spacing(r.spacing))], page.width, label=24 * mm),
     ]
+    if r.corrections:
+        text = (
+            f"Read {correct.words(r.corrections)}: the file's picture was put right first. Classifier, maps, regions and "
+            "this report refer to the picture as it is shown here."
+        )
+        out += [
+            gap(4),
+            layout.box([paragraph(text, style("alert"), page.width - 16)], page.width, alert=True),
+        ]
     if r.notices:
         out += [gap(3), *bullets(r.notices, page.width, limit=400)]
     return out
@@ -101,41 +110,79 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
     ]
     if abs(p.probability - p.threshold) <= p.uncertainty:
         sentences.append("The threshold lies within the uncertainty: take the call as undecided.")
-    right = [paragraph(text, style("note"), page.width - 70 * mm, limit=1000) for text in sentences]
+    limits = [text for text in p.model.limitations if "medical device" not in text][:2]
+    if limits:
+        sentences.append("Limits: " + " ".join(limits))
+    right = [paragraph(text, style("note"), page.width - 70 * mm, limit=400) for text in sentences]
     right.append(paragraph(f"Model: {model}", style("small"), page.width - 70 * mm, limit=200))
     return [
         heading,
-        KeepTogether([layout.side_by_side(left, right, (70 * mm, page.width - 70 * mm))]),
+        layout.side_by_side(left, right, (70 * mm, page.width - 70 * mm)),
     ]
 
 
-def radiograph(case: CaseReview, page: Page, grey: Grey) -> list[Flowable]:
-    size = frame(case.radiograph, page.width, page.height - 127 * mm)
+def radiograph(case: CaseReview, page: Page, grey: Grey, room: float) -> list[Flowable]:
+    """The radiograph, beside it the map that may be trusted most, in what is left of the first page (`room` points)."""
+    key = key_map(case)
+    tall = min(max(room - 26 * mm, 60 * mm), 130 * mm)
+    size = frame(case.radiograph, page.width if key is None else 0.5 * page.width - 4 * mm, tall)
     picture = Picture(
         jpeg(shrink(grey, size)), size, case.radiograph, case.regions, names=True, scale_bar=True
     )
     inverted = " Shown inverted." if case.invert else ""
     caption = f"Shown with {fmt.voi(case.voi, case.voi_key)}.{inverted} Not for primary reading in print."
+    heading = Heading("Radiograph", "heading", "radiograph")
+    if key is not None:
+        index, name = key
+        e, layer = case.explanations[index], case.style(name)
+        painted = colour.blend(shrink(grey, size), map_on_page(e, size), layer, e.full_scale)
+        bar = ColourBar(layer, e.full_scale, e.unit, max(size.width, 40 * mm))
+        half = 0.5 * page.width
+        words = (
+            f"{e.title or e.method}, reliability: {trust.word(trust.card(case.reliability.get(name, {})))}."
+        )
+        left = [picture, gap(2), paragraph(caption, style("small"), half - 8 * mm, limit=400)]
+        right = [Picture(jpeg(painted), size, case.radiograph, case.regions), gap(4), bar]
+        right += [gap(1), paragraph(words, style("small"), half - 8 * mm, limit=200)]
+        heading = Heading("Radiograph and key map", "heading", "radiograph")
+        return [KeepTogether([heading, layout.side_by_side(left, right, (half, half))])]
     beside = page.width - size.width - 6 * mm
     text = paragraph(caption, style("small"), max(beside, 36 * mm), limit=400)
     body: list[Flowable] = [picture, gap(2), paragraph(caption, style("small"), page.width, limit=400)]
     if beside >= 36 * mm:
         body = [layout.side_by_side([picture], [text], (size.width + 6 * mm, beside))]
-    return [KeepTogether([Heading("Radiograph", "heading", "radiograph"), *body])]
+    return [KeepTogether([heading, *body])]
+
+
+def key_map(case: CaseReview) -> tuple[int, str] | None:
+    """Index and name of the map for the first page: the first of the best verdict, complete maps first."""
+    ranks = {"use": 0, "use with care": 1, None: 2, "do not use": 3}
+    ordered = []
+    for index, (name, e) in enumerate(zip(case.names(), case.explanations, strict=True)):
+        found = trust.card(case.reliability.get(name, {}))
+        ordered.append((e.partial, ranks[found.verdict if found else None], index, name))
+    return min(ordered)[2:] if ordered else None
 
 
 def maps(case: CaseReview, page: Page, grey: Grey) -> list[Flowable]:
+    """One page per map: picture, facts, how to read it, and its reliability card."""
     if not case.explanations:
         return []
-    out: list[Flowable] = [CondPageBreak(120 * mm), Heading("Explanation maps", "heading", "maps")]
-    size = frame(case.radiograph, 0.5 * page.width - 6 * mm, 0.325 * page.height)
+    out: list[Flowable] = [PageBreak(), Heading("Explanation maps", "heading", "maps")]
+    assessed = any(case.reliability.values())
+    share = 0.26 if assessed else 0.325  # of the page: a card is to end where its map does
+    size = frame(case.radiograph, 0.5 * page.width - 6 * mm, share * page.height)
     small = shrink(grey, size)
     for index, name in enumerate(case.names()):
-        out += _map(case, page, small, size, index, name)
+        if assessed and index:  # a card fills what is left of the page
+            out.append(PageBreak())
+        out += _map(case, page, small, size, index, name, assessed)
     return out
 
 
-def _map(case: CaseReview, page: Page, grey: Grey, size: Frame, index: int, name: str) -> list[Flowable]:
+def _map(
+    case: CaseReview, page: Page, grey: Grey, size: Frame, index: int, name: str, assessed: bool
+) -> list[Flowable]:
     e, layer = case.explanations[index], case.style(name)
     column = 0.5 * page.width
     # reduced first, painted then: contours keep their width on paper
@@ -154,8 +201,6 @@ def _map(case: CaseReview, page: Page, grey: Grey, size: Frame, index: int, name
         ("Computed on", f"{e.device}, {e.precision}"),
     ]
     rows += [(fmt.label(key), fmt.number(value)) for key, value in list(e.extra.items())[:4]]
-    for key, value in list(case.reliability.get(name, {}).items())[:4]:
-        rows.append((f"Trust: {key.replace('_', ' ')}", fmt.parameter(value)))
     right = page.width - column
     body: list[Flowable] = [Heading(e.title or e.method, "subheading", f"map-{index}", level=1)]
     warnings = list(e.notes)
@@ -166,7 +211,10 @@ def _map(case: CaseReview, page: Page, grey: Grey, size: Frame, index: int, name
     if warnings:
         texts = [paragraph(text, style("alert"), page.width - 16, limit=600) for text in warnings]
         body += [layout.box(texts, page.width, alert=True), gap(4)]
-    settings = "; ".join(f"{key.replace('_', ' ')} {fmt.parameter(value)}" for key, value in e.params.items())
+    settings = "; ".join(
+        f"{key.replace('_', ' ')} {fmt.parameter(_value(case, key, value))}"
+        for key, value in e.params.items()
+    )
     table = facts(rows, right - 1, label=29 * mm, limit=140)
     words = [
         (f"Parameters: {settings or 'none'}.", "note", 3000),
@@ -178,10 +226,46 @@ def _map(case: CaseReview, page: Page, grey: Grey, size: Frame, index: int, name
 
     beside: list[Flowable] = [table, gap(6), *prose(right)]
     below: list[Flowable] = []
-    if sum(item.wrap(right, 1e5)[1] for item in beside) > 0.8 * page.height:  # a table row cannot be split
+    long = sum(item.wrap(right, 1e5)[1] for item in beside) > 0.8 * page.height  # a table row cannot be split
+    if long or assessed:
         beside, below = [table], [gap(4), *prose(page.width)]
     body.append(layout.side_by_side([picture, gap(4), bar], beside, (column, right)))
-    return [KeepTogether([*body, *below, gap(14)])]
+    spread = _uncertainty(case, page, grey, size, index, name)
+    return [KeepTogether([*body, *below, gap(10)]), *spread, *cards.card(case, page, name), gap(14)]
+
+
+def _value(case: CaseReview, key: str, value: object) -> object:
+    """A parameter as it was used: an empty layer stands for the model's default one."""
+    return case.prediction.model.default_layer if key == "layer" and value == "" else value
+
+
+def _uncertainty(
+    case: CaseReview, page: Page, grey: Grey, size: Frame, index: int, name: str
+) -> list[Flowable]:
+    """How far the members of a consensus differ, pixel by pixel, as a picture of its own."""
+    e = case.explanations[index]
+    if e.uncertainty is None:
+        return []
+    scale = e.full_scale
+    layer = colour.LayerStyle(colour.SEQUENTIAL[0], 0.6, 0.0, "fill", "positive")
+    spread = replace(e, values=e.uncertainty, segments=None)
+    painted = colour.blend(grey, map_on_page(spread, size), layer, scale)
+    small = frame(case.radiograph, 0.3 * page.width, 0.2 * page.height)
+    column = 0.5 * page.width
+    unit = f"standard deviation, {e.unit}"
+    words = (
+        "Uncertainty of this map: the standard deviation of its value per pixel, in the map's own unit. Where it is as "
+        "large as the value itself, the members contradict each other and the map says nothing there. "
+        f"Median over the image {fmt.number(float(np.median(e.uncertainty)))}, "
+        f"95th percentile {fmt.number(float(np.percentile(e.uncertainty, 95)))}."
+    )
+    left = [
+        Picture(jpeg(shrink(painted, small)), small, case.radiograph),
+        gap(4),
+        ColourBar(layer, scale, unit, max(small.width, 40 * mm)),
+    ]
+    right = [paragraph(words, style("note"), page.width - column, limit=600)]
+    return [KeepTogether([layout.side_by_side(left, right, (column, page.width - column))]), gap(10)]
 
 
 def _shown(opacity: float, threshold: float, mode: str, sign: str) -> str:
@@ -201,74 +285,6 @@ def _completeness(error: float | None, converged: bool) -> str:
 def _effort(forwards: int, backwards: int, seconds: float) -> str:
     back = f", {backwards} backward" if backwards else ""
     return f"{forwards} forward{back} passes, {fmt.duration(seconds)}"
-
-
-def regions(case: CaseReview, page: Page) -> list[Flowable]:
-    if not case.regions:
-        return []
-    unit = case.radiograph.unit or "pixel value"
-    rows = []
-    for number, (key, region) in enumerate(zip(region_ids(case.regions), case.regions, strict=True), 1):
-        s = case.statistics.get(key)
-        kind = f"{number}  {region.name} ({region.kind})" if region.name else f"{number}  {region.kind}"
-        if s is None:
-            rows.append([kind, *[fmt.NONE] * 7])
-            continue
-        values = (s.mean, s.sd, s.minimum, s.maximum, s.median)
-        rows.append([kind, fmt.area(s.area_mm2), str(s.pixels), *map(fmt.number, values)])
-    number_width = (page.width - 42 * mm) / 7
-    spacing = case.radiograph.spacing
-    where = fmt.SPACING_MEANING[spacing.source] if spacing else "the file states no pixel spacing: no areas"
-    out: list[Flowable] = [
-        CondPageBreak(45 * mm),
-        Heading("Regions", "heading", "regions"),
-        grid(
-            ["Region", "Area (mm²)", "Pixels", "Mean", "SD", "Min", "Max", "Median"],
-            rows,
-            [42 * mm, *[number_width] * 7],
-        ),
-        gap(3),
-        paragraph(
-            f"Mean to median in {unit}. Area: {where}. SD: of the sample (n − 1). "
-            "A pixel belongs to a region when its centre lies inside; padding is left out.",
-            style("small"),
-            page.width,
-        ),
-    ]
-    return out + _shares(case, page)
-
-
-def _shares(case: CaseReview, page: Page) -> list[Flowable]:
-    """For each region and map the share of the map's positive and negative attribution inside."""
-    names = [name for name in case.names() if any(name in s.maps for s in case.statistics.values())]
-    titles = dict(zip(case.names(), (e.title or e.method for e in case.explanations), strict=True))
-    out: list[Flowable] = []
-    for start in range(0, len(names), _MAPS_ABREAST):
-        part = names[start : start + _MAPS_ABREAST]
-        rows = []
-        for number, (key, region) in enumerate(zip(region_ids(case.regions), case.regions, strict=True), 1):
-            s = case.statistics.get(key)
-            cells = [s.maps.get(name) if s else None for name in part]
-            rows.append(
-                [f"{number}  {region.name or region.kind}"]
-                + [
-                    f"{fmt.percent(c.share_positive)} / {fmt.percent(c.share_negative)}" if c else fmt.NONE
-                    for c in cells
-                ]
-            )
-        each = min(36 * mm, (page.width - 42 * mm) / len(part))
-        out += [gap(5), grid(["Region", *(titles[n] for n in part)], rows, [42 * mm, *[each] * len(part)])]
-    if not out:
-        return []
-    words = "Share of all positive / of all negative attribution in the image that lies inside the region."
-    return [
-        gap(8),
-        CondPageBreak(30 * mm),
-        Heading("Attribution inside the regions", "subheading", "shares", level=1),
-        *out[1:],
-        gap(3),
-        Paragraph(words, style("small")),
-    ]
 
 
 def reader(case: CaseReview, page: Page) -> list[Flowable]:
