@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from xai_engine.explain.pool import Pool, Shared
 
 T = TypeVar("T")
+Passed = Callable[[torch.Tensor, str], torch.Tensor]
 GRADIENT_BATCH = 8  # images of one backward pass: bounds the memory for activations
 BF16_GATE = 0.995  # rank correlation with fp32 that reduced precision must reach on this image
 BF16_MINIMUM = 96  # scores below which checking costs more than bf16 saves
@@ -166,24 +167,26 @@ class Session:
 
     # ---- passes ------------------------------------------------------------------------------------------------
 
-    def scores(self, batch: torch.Tensor, precision: str = "fp32") -> FloatArray:
-        """Scores (n,) float64 of a batch of any size, without gradients."""
+    def scores(
+        self, batch: torch.Tensor, precision: str = "fp32", passed: Passed | None = None
+    ) -> FloatArray:
+        """Scores (n,) float64 of a batch of any size, without gradients. passed: see `scored`."""
         out = np.empty(len(batch), np.float64)
         for start in range(0, len(batch), self.batch_size):
             part = batch[start : start + self.batch_size]
             self.tick()
-            out[start : start + len(part)] = self._pass(part, precision).double().cpu().numpy()
+            out[start : start + len(part)] = (passed or self._pass)(part, precision).double().cpu().numpy()
             self._count(len(part), 0)
         return self._finite(out)
 
     def _pass(self, part: torch.Tensor, precision: str) -> torch.Tensor:
         compiled = self._compiled
-        if compiled is None or precision not in compiled.precisions or self._is_tapped():
+        if compiled is None or precision not in compiled.precisions or self.is_tapped():
             return self.classifier.scores(part, self.target, precision)
         self.backend = compiled.name
         return self.classifier.score_of(compiled.outputs(part, precision), self.target)
 
-    def _is_tapped(self) -> bool:
+    def is_tapped(self) -> bool:
         """Whether somebody looks into the network, or changes what a layer puts out: compiled copies know no hooks."""
         return any(
             len(m._forward_hooks) > ours or len(m._forward_pre_hooks) > ours
@@ -191,15 +194,16 @@ class Session:
         )
 
     def scored(
-        self, count: int, make: Callable[[int, int], torch.Tensor]
+        self, count: int, make: Callable[[int, int], torch.Tensor], passed: Passed | None = None
     ) -> Iterator[tuple[int, int, FloatArray]]:
         """Score `count` images made batch by batch: yields (start, stop, scores). Memory is that of one batch.
 
         make(start, stop) -> (stop - start, channels, rows, columns). Where the classifier allows bf16, the first
         images are scored in both precisions; bf16 is used only if the ranks agree to BF16_GATE.
+        passed: (what `make` gives, precision) -> scores, where that is no image for the network.
         """
-        if count >= COMPILE_MINIMUM:
-            self.compile()
+        if passed is None:
+            self.is_compiled(count)
         precision = "fp32"
         checking = count >= BF16_MINIMUM and self.classifier.precision == "bf16"
         if self._compiled is not None and "bf16" not in self._compiled.precisions:
@@ -210,10 +214,10 @@ class Session:
             stop = min(start + self.batch_size, count)
             self.tick()
             batch = make(start, stop)
-            values = self.scores(batch, precision)
+            values = self.scores(batch, precision, passed)
             if checking:
                 exact += values.tolist()
-                reduced += self.scores(batch, "bf16").tolist()
+                reduced += self.scores(batch, "bf16", passed).tolist()
                 if stop >= min(count, BF16_CHECKED):
                     checking = False
                     agreement = rank_correlation(np.array(exact), np.array(reduced))
@@ -229,16 +233,26 @@ class Session:
 
         Choosing and compiling happen once per network and take seconds; cancellation is looked for meanwhile.
         """
-        policy = getattr(self.classifier, "policy", None)
-        wanted = getattr(policy, "backend", "torch")
-        if wanted == "torch" or self.classifier.device != "cpu" or self._compiled is not None:
-            return
-        about = (wanted, self.classifier.precision, policy.threads)  # type: ignore[union-attr]
-        choice = choose.known(self.network, *about)
-        if choice is None:
+        if self._compiled is None:
             channels, rows, columns = (int(n) for n in self.x.shape[1:])
-            choice = self.awaited(choose.prepare(self.network, (channels, rows, columns), *about))
-        self._compiled = choice.backend
+            self._compiled = self.compiled(self.network, (channels, rows, columns))
+
+    def is_compiled(self, count: int) -> bool:
+        """Whether so many passes without gradients run on another backend than torch."""
+        if count >= COMPILE_MINIMUM:
+            self.compile()
+        return self._compiled is not None
+
+    def compiled(self, network: nn.Module, shape: tuple[int, int, int]) -> Backend | None:
+        """A network, or a part of one, on the backend that the policy asks for; None where that is torch."""
+        policy = getattr(self.classifier, "policy", None)
+        if policy is None or policy.backend == "torch" or self.classifier.device != "cpu":
+            return None
+        about = (policy.backend, self.classifier.precision, policy.threads)
+        choice = choose.known(network, *about)
+        if choice is None:
+            choice = self.awaited(choose.prepare(network, shape, *about))
+        return choice.backend
 
     def from_pool(self, shared: Shared, reused: bool) -> dict[str, float]:
         """Provenance of scores that several methods have in common, for `extra`; `reused`: made for another map."""
