@@ -195,6 +195,21 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     assert [row["epoch"] for row in checkpoint.read_log(run)] == ["1", "2", "3"]
 
 
+def test_prepared_images_that_do_not_fit_are_refused_before_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xai_engine.errors import OutputError
+    from xai_engine.runtime.run import Run
+    from xai_engine.train import crops
+
+    small.images(tmp_path, 3)
+    usage = crops.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(crops.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(OutputError, match="the prepared images need 0 MB; free some space"):
+        classifier.train(small.config(tmp_path), tmp_path, tmp_path / "run", Run())
+    assert not list((tmp_path / "run").iterdir())
+
+
 def test_a_run_of_another_configuration_is_not_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     from xai_engine.errors import UsageError
     from xai_engine.runtime.run import Run

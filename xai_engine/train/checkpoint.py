@@ -66,7 +66,7 @@ def peek(folder: Path) -> dict[str, Any] | None:
 def log(folder: Path, row: dict[str, float]) -> None:
     """One line of the learning curve (CSV). A repeated epoch replaces its line. Raises OutputError."""
     rows: list[dict[str, Any]] = [r for r in read_log(folder) if int(r["epoch"]) < row["epoch"]]
-    rows.append({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()})
+    rows.append({k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()})
     with atomic.file(folder / LOG) as path, path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(row), restval="", extrasaction="ignore")
         writer.writeheader()

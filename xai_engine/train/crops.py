@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 from xai_engine.classifier import preprocess
 from xai_engine.classifier.lungs import LungFinder
 from xai_engine.classifier.preprocess import PreprocessSpec
+from xai_engine.errors import OutputError
 from xai_engine.radiograph.geometry import GridTransform
 from xai_engine.runtime.run import Run
 from xai_engine.train import synthetic
@@ -50,6 +52,11 @@ def build(
     zoom = (1 + 2 * ROOM) / (1 + 2 * spec.margin)
     if not found_path.exists():
         temporary = path.with_suffix(".tmp")
+        needed = len(samples) * 4 * side * side
+        if shutil.disk_usage(folder).free < needed:  # a mapped file that meets a full disk ends the process
+            raise OutputError(
+                f"{folder}: the prepared images need {needed / 2**20:.0f} MB; free some space or choose another --runs"
+            )
         pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(samples), 4, side, side))
         found = np.zeros(len(samples), bool)
         problems: list[str] = []
