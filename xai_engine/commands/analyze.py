@@ -53,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "torch", "openvino", "onnx"),
+        default="auto",
+        help="what runs long series of forward passes (auto: OpenVINO where it is installed, agrees and is faster)",
+    )
     parser.add_argument("--roi", type=Path, metavar="FILE.json", help="regions to measure in every image")
     parser.add_argument(
         "--what-if",
@@ -98,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         line.note("loading the model")
         from xai_engine.runtime import device
 
-        classifier = bundle.load(folder, device.choose(args.device, args.precision))
+        classifier = bundle.load(folder, device.choose(args.device, args.precision, args.backend))
         return _Analysis(args, paths, methods, roi, classifier, line).all(first, images)
 
 

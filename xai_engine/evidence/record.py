@@ -102,6 +102,7 @@ def to_json(
                 "extra": e.extra,
                 "device": e.device,
                 "precision": e.precision,
+                "backend": e.backend,
                 "style": case.style(name),
             }
             for name, e in zip(case.names(), case.explanations, strict=True)
