@@ -132,11 +132,12 @@ def test_a_card_gives_reasons_then_measures_with_limits(panel: TrustPanel, case:
     shown = panel.cards[layer.id]
     assert shown.badge.word.text() == "do not use"
     assert all(reason in texts(shown) for reason in made.reasons)
-    assert "good from 2.5, poor below 2" not in texts(shown)
+    limits = limit_text("faithfulness")
+    assert limits not in texts(shown)
     assert shown.folds[0].button.text() == "Measures: 3 poor"
     QTest.keyClick(shown.folds[0].button, Qt.Key.Key_Space)
     QApplication.processEvents()
-    assert "0.4 standard deviations\ngood from 2.5, poor below 2 · decides" in texts(shown)
+    assert f"0.4 standard deviations\n{limits}" in texts(shown)
     QTest.mouseClick(shown.folds[1].button, Qt.MouseButton.LeftButton)
     QApplication.processEvents()
     for part in (
