@@ -28,7 +28,7 @@ Value = bool | int | float | str
 Family = Literal["gradient", "activation", "propagation", "perturbation", "attention", "consensus"]
 
 # In the order in which they are offered.
-_MODULES = ("gradient", "activation", "cam", "propagation", "perturbation", "consensus")
+_MODULES = ("gradient", "paths", "activation", "cam", "propagation", "perturbation", "masks", "attention", "consensus")
 
 
 @dataclass(frozen=True, slots=True)

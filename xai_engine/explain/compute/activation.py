@@ -16,6 +16,7 @@ from xai_engine.explain.compute.baselines import baseline
 from xai_engine.explain.compute.gradient import guided_gradient
 from xai_engine.explain.methods.activation import (
     AblationCam,
+    Activations,
     EigenCam,
     GradCam,
     GradCamPlusPlus,
@@ -200,6 +201,31 @@ def ablation_cam(method: AblationCam, session: Session) -> Attribution:
     weights = torch.tensor(drops, dtype=torch.float64, device=layer.activation.device)
     cam = torch.einsum("k,kij->ij", weights, layer.activation[order[: len(drops)]])
     return layer.result(cam, channels=float(len(drops)))
+
+
+def activations(method: Activations, session: Session) -> Attribution:
+    """Sum over the strongest channels of contribution × |activation| / mean |activation|.
+
+    A channel's contribution is gradient × activation summed over its cells (to first order what is lost without it), so that
+    the mean over the cells is the contribution of the channels shown.
+    """
+    layer = _Layer(method, session)
+    contributions = (layer.gradient * layer.activation).sum((1, 2))
+    order = np.argsort(-contributions.abs().cpu().numpy(), kind="stable")
+    chosen = [int(k) for k in order[: 1 if method.show == "strongest" else method.channels]]
+    size = layer.activation[chosen].abs()
+    share = size / size.mean((1, 2), keepdim=True).clamp_min(1e-30)
+    cam = torch.einsum("k,kij->ij", contributions[chosen], share)
+    whole = float(contributions.abs().sum())
+    shown = float(contributions[chosen].sum())
+    part = float(contributions[chosen].abs().sum()) / whole if whole > 0 else 0.0
+    return layer.result(
+        cam,
+        channels=float(len(chosen)),
+        contribution=shown,
+        share_of_contributions=part,
+        strongest=float(order[0]),
+    )
 
 
 def guided_grad_cam(method: GuidedGradCam, session: Session) -> Attribution:

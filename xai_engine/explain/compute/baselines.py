@@ -12,9 +12,9 @@ from xai_engine.explain.session import Session
 
 
 def baseline(session: Session, kind: str, sigma: float) -> torch.Tensor:
-    """(1, channels, rows, columns) in network units. kind: black, mean, blurred or zero; sigma in grid pixels.
+    """(1, channels, rows, columns) in network units. kind: black, white, mean, blurred or zero; sigma in grid pixels.
 
-    Black is what a black pixel of this image becomes for the network: its smallest valid value. Zero would be wrong:
+    Black is what a black pixel of this image becomes for the network: its smallest valid value; white its largest. Zero would be wrong:
     inputs are standardised, and zero is their mean. Mean and blurred count valid pixels only.
     """
     x, valid = session.x, session.valid
@@ -22,6 +22,8 @@ def baseline(session: Session, kind: str, sigma: float) -> torch.Tensor:
         out = torch.zeros_like(x)
     elif kind == "black":
         out = x[..., valid].amin(-1)[..., None, None].expand_as(x)
+    elif kind == "white":
+        out = x[..., valid].amax(-1)[..., None, None].expand_as(x)
     elif kind == "mean":
         out = x[..., valid].mean(-1)[..., None, None].expand_as(x)
     elif kind == "blurred":

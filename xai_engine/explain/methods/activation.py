@@ -228,6 +228,43 @@ class GuidedGradCam(_Cam):
         return activation.guided_grad_cam(self, session)
 
 
+@dataclass(frozen=True)
+class Activations(_Cam):
+    """What the channels that matter most respond to."""
+
+    name: ClassVar[str] = "activations"
+    title: ClassVar[str] = "Strongest channels"
+    summary: ClassVar[str] = "Where the channels of a layer that move the score most respond on this image."
+    unit: ClassVar[str] = "logit"
+    cost: ClassVar[str] = "one forward pass and a backward pass to the layer"
+    reading: ClassVar[str] = (
+        "Each channel's contribution to the score, in logits, is laid where that channel responds; their sum is shown, or the "
+        "strongest one alone. "
+        "Warm areas hold features that raise the score. The average of the cells is what the channels shown contribute. "
+        "Read it like Grad-CAM: the zone, not the outline. "
+        "Which structure a channel stands for is not known; the grid of single channels helps to guess."
+    )
+    source: ClassVar[str] = (
+        "Zeiler & Fergus 2014, Visualizing and Understanding Convolutional Networks; contributions: gradient × activation, "
+        "Shrikumar et al. 2016"
+    )
+    default_scale: ClassVar[float] = 3.0
+
+    channels: int = parameter(
+        16, unit="channels", low=1, high=4096, meaning="Channels shown, the largest contribution first."
+    )
+    show: str = parameter(
+        "sum",
+        choices=("sum", "strongest"),
+        meaning="All these channels together, or the strongest of them alone.",
+    )
+
+    def attribute(self, session: Session) -> Attribution:
+        from xai_engine.explain.compute import activation
+
+        return activation.activations(self, session)
+
+
 METHODS: tuple[type[Method], ...] = (
     GradCam,
     GradCamPlusPlus,
@@ -236,4 +273,5 @@ METHODS: tuple[type[Method], ...] = (
     ScoreCam,
     AblationCam,
     GuidedGradCam,
+    Activations,
 )
