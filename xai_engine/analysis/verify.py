@@ -64,7 +64,10 @@ def verify(
             return [f"model: {found.name} is another one (its SHA-256 differs); nothing was computed"]
         environment = data["environment"]
         policy = device.choose(
-            environment["device"], environment["precision"], threads=environment.get("threads") or 0
+            environment["device"],
+            environment["precision"],
+            environment.get("backend", "auto"),
+            threads=environment.get("threads") or 0,
         )
         radiograph = correct.apply(radiograph, data["image"].get("corrections", ()))
         again = _again(data, radiograph, bundle.load(found, policy), run)
