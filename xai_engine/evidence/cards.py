@@ -111,14 +111,16 @@ def summary(case: CaseReview, page: Page) -> list[Flowable]:
         if found is None:
             why = "It is not known how far this map can be trusted."
         rows.append((f"{called} ({name})" if twice else called, found, why))
-    left, middle = 44 * mm, 34 * mm
+    left, middle = 40 * mm, 43 * mm
     cells: list[list[Any]] = [[Paragraph(text, style("head")) for text in ("Map", "Verdict", "Why")]]
     for called, found, why in rows:
         cells.append(
             [
                 paragraph(called, style("cell"), left - 7, limit=80),
                 Badge(found.verdict if found else trust.NOT_ASSESSED, trust.word(found), 7.5),
-                paragraph(why, style("cell"), page.width - left - middle - 7, limit=260),
+                paragraph(
+                    why, style("cell"), page.width - left - middle - 7, limit=260 if len(rows) <= 5 else 120
+                ),
             ]
         )
     out: list[Flowable] = [heading, _table(cells, [left, middle, page.width - left - middle])]

@@ -110,9 +110,9 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
     ]
     if abs(p.probability - p.threshold) <= p.uncertainty:
         sentences.append("The threshold lies within the uncertainty: take the call as undecided.")
-    limits = [text for text in p.model.limitations if "medical device" not in text][:2]
+    limits = [text for text in p.model.limitations if "medical device" not in text][:1]
     if limits:
-        sentences.append("Limits: " + " ".join(limits))
+        sentences.append(f"Limits: {limits[0]} More under “Model”.")
     right = [paragraph(text, style("note"), page.width - 70 * mm, limit=400) for text in sentences]
     right.append(paragraph(f"Model: {model}", style("small"), page.width - 70 * mm, limit=200))
     return [
@@ -124,7 +124,7 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
 def radiograph(case: CaseReview, page: Page, grey: Grey, room: float) -> list[Flowable]:
     """The radiograph, beside it the map that may be trusted most, in what is left of the first page (`room` points)."""
     key = key_map(case)
-    tall = min(max(room - 26 * mm, 60 * mm), 130 * mm)
+    tall = min(max(room - 26 * mm, 40 * mm), 130 * mm)
     size = frame(case.radiograph, page.width if key is None else 0.5 * page.width - 4 * mm, tall)
     picture = Picture(
         jpeg(shrink(grey, size)), size, case.radiograph, case.regions, names=True, scale_bar=True
@@ -165,7 +165,7 @@ def key_map(case: CaseReview) -> tuple[int, str] | None:
 
 
 def maps(case: CaseReview, page: Page, grey: Grey) -> list[Flowable]:
-    """One page per map: picture, facts, how to read it, and its reliability card."""
+    """Map by map: picture, facts, how to read it, and its reliability card."""
     if not case.explanations:
         return []
     out: list[Flowable] = [PageBreak(), Heading("Explanation maps", "heading", "maps")]
@@ -174,8 +174,6 @@ def maps(case: CaseReview, page: Page, grey: Grey) -> list[Flowable]:
     size = frame(case.radiograph, 0.5 * page.width - 6 * mm, share * page.height)
     small = shrink(grey, size)
     for index, name in enumerate(case.names()):
-        if assessed and index:  # a card fills what is left of the page
-            out.append(PageBreak())
         out += _map(case, page, small, size, index, name, assessed)
     return out
 
