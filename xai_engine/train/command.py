@@ -133,7 +133,8 @@ def _train(
     from xai_engine.train import checkpoint, classifier, curves, finish, record
 
     config = settings.complete(config, args.config)
-    config |= {part: str(_part(part, args.runs, args.config in shipped())) for part in ("lungs", "gate")}
+    own = args.config in shipped()
+    config |= {part: str(_part(part, args.runs, own, config.get(part))) for part in ("lungs", "gate")}
     if group.main and (notice := curves.missing()):
         print(f"radiolucent: {notice}", file=sys.stderr)
     if args.tune is not None:
@@ -188,11 +189,15 @@ def _gentle_stop() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _part(name: str, runs: Path, own: bool) -> Path:
-    """Weights of the lung or gate network: trained in `runs`, else those of the shipped bundle.
+def _part(name: str, runs: Path, own: bool, given: str | None = None) -> Path:
+    """Weights of the lung or gate network: as the configuration says, trained in `runs`, or of the shipped bundle.
 
     own: the configuration is one that a shipped bundle is made of, which must not be built on itself.
     """
+    if given is not None and given != name:  # a recorded configuration holds the name alone
+        if not Path(given).is_file():
+            raise UsageError(f"{given}: no such file ({name} of the configuration)")
+        return Path(given)
     trained = runs / name / f"{name}.safetensors"
     if trained.is_file():
         return trained
