@@ -13,16 +13,23 @@ from tests.evidence import cases
 from tests.evidence.pdf import flat, pictures, words
 from xai_engine.assess import verdict
 from xai_engine.assess.types import Finding, ReliabilityCard
-from xai_engine.evidence import report, sections, trust
+from xai_engine.evidence import format, report, sections, trust
 from xai_engine.evidence import what_if as said
 from xai_engine.evidence.case import CaseReview
 from xai_engine.explain.what_if import Patch, Score, WhatIf
 from xai_engine.radiograph import display, mirror
 
+
+def fair(name: str) -> float:
+    """Midway between good and poor, wherever the rule's limits are."""
+    limit = verdict.LIMITS[name]
+    return round((limit.good + limit.fair) / 2, 3)
+
+
 FIGURES = {
-    "use": {"faithfulness": 3.1, "score_reaction": 0.4, "road": 0.05, "sparsity": 0.52},
-    "use with care": {"faithfulness": 2.2, "score_reaction": 0.4, "border_effect": 0.45},
-    "do not use": {"faithfulness": 0.7, "score_reaction": 0.4, "text_effect": 0.31},
+    "use": {"faithfulness": 9.1, "score_reaction": 0.4, "road": 0.05, "sparsity": 0.52},
+    "use with care": {"faithfulness": 9.1, "score_reaction": 0.4, "border_effect": fair("border_effect")},
+    "do not use": {"faithfulness": -0.7, "score_reaction": 0.4, "text_effect": 0.91},
 }
 
 
@@ -69,10 +76,11 @@ def test_first_page_says_which_maps_may_be_used(assessed: CaseReview, tmp_path: 
     for word, figures in FIGURES.items():
         assert f"Reliability: {word}" in whole
         for name, value in figures.items():
-            line = f"{trust.title(name)}: What {name} means. {value:g}"
+            line = f"{trust.title(name)}: What {name} means. {format.exact(value)}"
             assert line in whole
             assert trust.limit(name) in whole
-    assert "good from 2.5, poor below 2 · decides" in whole
+    limit = verdict.LIMITS["faithfulness"]
+    assert f"good from {limit.good:g}, poor below {limit.fair:g} · decides" in whole
     assert "Reliability: not assessed" in whole
     assert whole.count("A caveat.") == 3
     assert "Preset “quick”, seed 7, 321 forward passes, fp32." in whole
