@@ -93,7 +93,7 @@ def test_region_statistics_agree_with_numpy(case: CaseReview, image_file: Path) 
 def test_the_folder(case: CaseReview, radiograph: Radiograph, tmp_path: Path) -> None:
     folder = pipeline.write(case, tmp_path / "out" / "chest", report=True)
     names = {f"{name}.{kind}" for name in METHODS for kind in ("npy", "png")}
-    assert {p.name for p in folder.iterdir()} == names | {"analysis.json", "report.pdf"}
+    assert {p.name for p in folder.iterdir()} == names | {"analysis.json", "regions.json", "report.pdf"}
     grey = np.asarray(pipeline.display.picture(radiograph, case.voi)).astype(float)[..., None]
     for name, explanation in zip(METHODS, case.explanations, strict=True):
         values = np.load(folder / f"{name}.npy", allow_pickle=False)
