@@ -38,6 +38,18 @@ def test_methods_and_parameters() -> None:
         inputs.parse_methods("lime", ["lime.samples=-3"])
 
 
+def test_presets_stand_for_their_methods() -> None:
+    from xai_engine.explain import registry
+
+    for preset in registry.presets():
+        found = inputs.parse_methods(preset.name, [])
+        assert found == [registry.create(name, **settings) for name, settings in preset.methods]
+    names = [m.name for m in inputs.parse_methods("lime,quick,grad-cam", ["grad-cam.relu=yes"])]
+    assert names == ["lime", *(name for name, _ in registry.presets()[0].methods)]
+    with pytest.raises(UsageError, match="quick, standard, audit, or none"):
+        inputs.parse_methods("fast", [])
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "value"),
     [

@@ -107,7 +107,7 @@ def test_is_the_same_optimisation_as_torchs_own_adam() -> None:
 
 
 def test_a_score_that_does_not_change_is_said_so() -> None:
-    model, item, _ = planted()
+    model, _, _ = planted()
     flat = input_of(np.ones((1, 64, 64), np.float32))
     found = registry.create("meaningful-perturbation", **PARAMS).explain(model, flat, "pneumonia", Run())
     assert not found.converged

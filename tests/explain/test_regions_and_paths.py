@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -60,7 +62,7 @@ def test_guided_path_is_the_papers() -> None:
     moving = x != base
     path = reference_path(lambda at: 2 * w[moving] * at, x[moving], base[moving], 20, 0.3, 0.05)
     expected = np.zeros_like(x)
-    for before, after in zip(path, path[1:], strict=False):
+    for before, after in pairwise(path):
         expected[moving] += (after - before) * w[moving] * (before + after)
     assert np.allclose(path[-1], x[moving])
     assert np.allclose(found.values.ravel(), expected, atol=1e-4 * np.abs(expected).max())

@@ -122,3 +122,41 @@ def test_scales() -> None:
     assert plain.full_scale == methods[0].default_scale
     scaled = ModuleClassifier(network("lite"), (1, SIDE, SIDE), default_layer="stages.3", map_scales=scales)
     assert methods[0].explain(scaled, items[0], "pneumonia", Run()).full_scale == scales["saliency"]
+
+
+def test_scales_of_every_method() -> None:
+    """All methods are measured but those with a fixed scale; those that refuse the network are left out."""
+    from tests.explain.networks import classifier, image
+    from xai_engine.explain import scales
+
+    model = classifier("lite")
+    known = scales.settings()
+    assert set(known) == set(registry.names()) - scales.BY_THEIR_UNIT
+    assert set(scales._QUICK) <= set(known)
+    cheap = {name: known[name] for name in ("grad-cam", "attention-rollout", "lrp", "smooth-grad")}
+    found = scales.measure_scales(model, [image()], [registry.create(n, **p) for n, p in cheap.items()])
+    assert set(found) == {"grad-cam", "lrp", "smooth-grad"}
+    passes = 0
+    for name, params in known.items():
+        method = registry.create(name, **params)
+        passes += sum(
+            int(getattr(method, key, 0)) for key in ("samples", "masks", "channels", "max_steps", "baselines")
+        )
+    assert passes < 1200  # of one image: the brief of the measurement is minutes, not hours
+
+
+def test_presets_are_methods_that_exist() -> None:
+    assert [preset.name for preset in registry.presets()] == ["quick", "standard", "audit"]
+    for preset in registry.presets():
+        for name, params in preset.methods:
+            registry.create(name, **params)
+    passes = [preset.passes for preset in registry.presets()]
+    assert passes == sorted(passes)
+
+
+def test_the_manual_lists_every_method() -> None:
+    from pathlib import Path
+
+    text = (Path(__file__).parents[2] / "docs" / "user" / "manual.md").read_text(encoding="utf-8")
+    for about in registry.describe():
+        assert f"`{about.name}`" in text, about.name

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods",
         default=",".join(inputs.DEFAULT_METHODS),
         metavar="A,B",
-        help="methods of explanation; none predicts only (default: %(default)s)",
+        help="methods of explanation, or a preset: quick, standard, audit; none predicts only (default: %(default)s)",
     )
     parser.add_argument(
         "--param",

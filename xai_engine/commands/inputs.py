@@ -82,7 +82,10 @@ def read_images(paths: Sequence[Path]) -> Generator[Radiograph | RadiolucentErro
 
 
 def parse_methods(names: str, params: Sequence[str]) -> list[Method]:
-    """Methods of `--methods a,b` with `--param a.name=value`; `a-2`, `a-3` are further runs of `a`. Raises UsageError."""
+    """Methods of `--methods a,b` with `--param a.name=value`; `a-2`, `a-3` are further runs of `a`.
+
+    A preset's name (quick, standard, audit) stands for its methods with its settings. Raises UsageError.
+    """
     from xai_engine.explain import registry
 
     wanted = [name.strip() for name in names.split(",") if name.strip()]
@@ -90,13 +93,17 @@ def parse_methods(names: str, params: Sequence[str]) -> list[Method]:
         raise UsageError("--methods: names no method; give names, or none to predict only")
     if wanted == ["none"]:
         wanted = []
-    wanted = list(dict.fromkeys(wanted))
+    presets = {preset.name: dict(preset.methods) for preset in registry.presets()}
+    settings = {name: each for word in wanted for name, each in presets.get(word, {}).items()}
+    wanted = list(dict.fromkeys(name for word in wanted for name in presets.get(word, (word,))))
     known = registry.names()
     methods = {name: name if name in known else _RUN.sub("", name) for name in wanted}
     for name, method in methods.items():
         if method not in known:
-            raise UsageError(f"--methods: {name!r} is unknown; known are {', '.join(known)}, or none")
-    values: dict[str, dict[str, Any]] = {name: {} for name in wanted}
+            raise UsageError(
+                f"--methods: {name!r} is unknown; known are {', '.join((*known, *presets))}, or none"
+            )
+    values: dict[str, dict[str, Any]] = {name: dict(settings.get(name, {})) for name in wanted}
     types = {(d.name, p.name): p.type for d in registry.describe() for p in d.parameters}
     for word in (part for text in params for part in _PARAMETERS.split(text)):
         key, equals, text = word.partition("=")

@@ -1,4 +1,7 @@
-"""List the methods of explanation with their parameters. Set one by `analyze --param METHOD.NAME=VALUE`."""
+"""List the methods of explanation with their parameters, and the presets of several methods.
+
+Set a parameter by `analyze --param METHOD.NAME=VALUE`.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,11 @@ def run(args: argparse.Namespace) -> int:
             text = f"{parameter.name} = {_text(parameter.default)}  {parameter.meaning} {_range(parameter)}"
             print(textwrap.fill(text.strip(), 100, initial_indent="    ", subsequent_indent="        "))
         print()
+    print("Presets, as in analyze --methods quick")
+    for preset in registry.presets():
+        about = f"{preset.name}: {', '.join(name for name, _ in preset.methods)}. {preset.meaning}"
+        about += f" About {preset.passes} passes, {preset.expected}."
+        print(textwrap.fill(about, 100, initial_indent="  ", subsequent_indent="      "))
     return 0
 
 

@@ -86,6 +86,25 @@ METHODS: dict[str, tuple[str, ...]] = {
         "Noise of few masks looks like texture; compare with a second seed.",
         "Masks are coarse: small findings spread over a cell of the mask.",
     ),
+    "guided-ig": (
+        "Its path is made for this image: values of two images compare less well than with the straight path.",
+    ),
+    "xrai": (
+        "A region's outline comes from the picture: a sharp edge does not mean that the network saw one.",
+        "Every region gets some value; look at the colour scale before you call the first one a finding.",
+    ),
+    "anchors": (
+        "It is one set that suffices, not the only one: a finding may be missing because another one is enough.",
+        "Precision is measured on images with hidden parts, which no patient has.",
+    ),
+    "meaningful-perturbation": (
+        "An optimiser finds weaknesses too: a mask may hit a spot to which the network is oversensitive.",
+        "Another start, penalty or replacement gives another mask of the same effect.",
+    ),
+    "activations": (
+        "A channel may stand for several structures, and one structure for several channels.",
+        "Contributions are first-order: silencing a channel may change the score by another amount.",
+    ),
     "lrp": (
         "Different rules give different maps of the same score; the rule stands in the parameters.",
         "All relevance is shared out, also when the score is near zero: the colour scale, not the picture, tells how much there is.",

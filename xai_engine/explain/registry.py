@@ -28,7 +28,17 @@ Value = bool | int | float | str
 Family = Literal["gradient", "activation", "propagation", "perturbation", "attention", "consensus"]
 
 # In the order in which they are offered.
-_MODULES = ("gradient", "paths", "activation", "cam", "propagation", "perturbation", "masks", "attention", "consensus")
+_MODULES = (
+    "gradient",
+    "paths",
+    "activation",
+    "cam",
+    "propagation",
+    "perturbation",
+    "masks",
+    "attention",
+    "consensus",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +189,8 @@ def describe() -> list[MethodDescription]:
 class Preset:
     """Methods that are asked for together. methods: (name, parameters) in the order in which they run.
 
-    expected: how long it takes, in words, for machines on which it has not run yet.
+    expected: how long it takes, in words, for machines on which it has not run yet. passes: forward passes of one image
+    on the shipped model, a backward pass counted as two.
     """
 
     name: str
@@ -187,6 +198,7 @@ class Preset:
     meaning: str
     methods: tuple[tuple[str, Mapping[str, Value]], ...]
     expected: str
+    passes: int
 
 
 def presets() -> tuple[Preset, ...]:
@@ -201,6 +213,7 @@ _PRESETS = (
         "Three ideas of one look each: a zone, and two ways to share the score out over pixels.",
         (("grad-cam", {}), ("lrp", {}), ("deep-lift", {})),
         "at most 3 s",
+        25,
     ),
     Preset(
         "standard",
@@ -208,6 +221,7 @@ _PRESETS = (
         "Shares of the score, the zone, and what happens when parts are hidden.",
         (("integrated-gradients", {}), ("grad-cam", {}), ("lime", {})),
         "some 10 s",
+        1200,
     ),
     Preset(
         "audit",
@@ -228,6 +242,7 @@ _PRESETS = (
             )
         ),
         "about a minute or more",
+        6000,
     ),
 )
 

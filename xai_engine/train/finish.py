@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from xai_engine.classifier.network import build
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.classifier.types import OperatingPoint
 from xai_engine.errors import UsageError
+from xai_engine.explain import registry
+from xai_engine.explain import scales as colour_scales
 from xai_engine.runtime.run import Run
 from xai_engine.train import calibrate, card, checkpoint, evaluate, gate, lungs
 from xai_engine.train.classifier import Trained
@@ -27,13 +28,8 @@ from xai_engine.train.measure import measure
 
 CLASSES = ("normal", "pneumonia")
 LAYERS = (*(f"stages.{i}" for i in range(7)), "head")
-# methods whose colour scale is measured; fewer samples than for reading change a percentile little
-SCALED: dict[str, dict[str, Any]] = {
-    "cam": {},
-    "grad-cam": {},
-    "integrated-gradients": {},
-    "lime": {"samples": 300},
-}
+# methods whose colour scale is measured, with few samples: all but those whose unit fixes it
+SCALED = colour_scales.settings()
 _UNSET = OperatingPoint("none", 0.5, (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), "not measured yet")
 
 
@@ -110,24 +106,18 @@ def make_bundle(
 
 def _map_scales(classifier: Any, samples: Sequence[Sample], run: Run) -> dict[str, float]:
     """Absolute colour scales per method, from validation images; methods that the network cannot do are left out."""
-    from xai_engine.errors import UnsupportedModel
-    from xai_engine.explain import registry
-    from xai_engine.explain.scales import measure_scales
-
     rng = np.random.default_rng(0)
     populations = sorted({s.population for s in samples})
     chosen = []
     for population in populations:  # the same number of each
         members = [s for s in samples if s.population == population]
-        chosen += [members[i] for i in rng.permutation(len(members))[: 20 // len(populations)]]
+        chosen += [
+            members[i] for i in rng.permutation(len(members))[: colour_scales.IMAGES // len(populations)]
+        ]
     inputs = [classifier.prepare(evaluate.read_sample(s)) for s in chosen]
     run.check(0.2, "measuring map scales")
-    scales: dict[str, float] = {}
-    for number, (name, params) in enumerate(SCALED.items()):
-        part = run.part(0.2 + 0.8 * number / len(SCALED), 0.2 + 0.8 * (number + 1) / len(SCALED))
-        with suppress(UnsupportedModel):
-            scales |= measure_scales(classifier, inputs, [registry.create(name, **params)], run=part)
-    return scales
+    methods = [registry.create(name, **params) for name, params in SCALED.items()]
+    return colour_scales.measure_scales(classifier, inputs, methods, run=run.part(0.2, 1.0))
 
 
 def save_evaluation(result: Mapping[str, Any], folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -52,7 +52,7 @@ def recorded(session: Session) -> Iterator[list[torch.Tensor]]:
                     reached.add(name)
                     taken.append(output)
 
-                stack.callback(module.drop_weights.register_forward_hook(keep).remove)  # type: ignore[union-attr, operator]
+                stack.callback(module.drop_weights.register_forward_hook(keep).remove)  # type: ignore[union-attr]
         yield taken
     for name, _ in layers:
         if name not in reached and not session.partial:
@@ -171,10 +171,14 @@ def _weights(session: Session, with_gradient: bool) -> tuple[list[FloatArray], l
 def rollout(method: AttentionRollout, session: Session) -> Attribution:
     """Product over the layers of (attention + identity) / 2, equation 1 of the paper."""
     weights, _ = _weights(session, with_gradient=False)
-    put_together = {"mean": np.mean, "max": np.max, "min": np.min}[method.heads]
+    heads: dict[str, Callable[[FloatArray], FloatArray]] = {
+        "mean": lambda a: a.mean(0),
+        "max": lambda a: a.max(0),
+        "min": lambda a: a.min(0),
+    }
     flow = np.eye(weights[0].shape[-1])
     for layer in weights:
-        mixed = put_together(layer, axis=0) + np.eye(len(flow))
+        mixed = heads[method.heads](layer) + np.eye(len(flow))
         flow = mixed / mixed.sum(1, keepdims=True) @ flow
     cells = _read(session, flow)
     return _result(session, cells * cells.size, len(weights))
