@@ -48,8 +48,8 @@ def example(rng: np.random.Generator, square: npt.NDArray[np.uint8]) -> tuple[Im
     if rng.random() < 0.45:
         image = negatives.draw(rng, SIZE, grey)
         valid = np.ones_like(image, bool)
-        if rng.random() < 0.6:  # pictures have proportions of their own, too: bars beside them
-            bar = int(rng.uniform(0, 0.25) * SIZE)
+        if rng.random() < 0.6:  # pictures have proportions of their own, too: bars beside them, up to 1 : 3.5
+            bar = int(rng.uniform(0, 0.36) * SIZE)
             side = slice(0, SIZE) if bar == 0 else slice(bar, SIZE - bar)
             small = cv2.resize(image, (SIZE, SIZE - 2 * bar), interpolation=cv2.INTER_AREA)
             image, valid = np.zeros_like(image), np.zeros_like(valid)

@@ -46,8 +46,8 @@ def draw(rng: np.random.Generator, size: int, chest: Image) -> Image:
         (0.10, lambda: _limb(rng, size)),
         (0.08, lambda: _text(rng, size)),
         (0.06, lambda: _shapes(rng, size)),
-        (0.14, lambda: _part(rng, size, chest)),
-        (0.10, lambda: _half(rng, size, chest)),
+        (0.16, lambda: _part(rng, size, chest)),
+        (0.22, lambda: _half(rng, size, chest)),
         (0.08, lambda: _shuffled(rng, size, chest)),
     )
     weights = np.array([k[0] for k in kinds])
@@ -181,8 +181,8 @@ def _shapes(rng: np.random.Generator, size: int) -> Image:
 
 
 def _part(rng: np.random.Generator, size: int, chest: Image) -> Image:
-    """A piece of a chest: at most a fifth of its area."""
-    side = int(rng.uniform(0.18, 0.42) * chest.shape[0])
+    """A piece of a chest: at most a quarter of its area."""
+    side = int(rng.uniform(0.18, 0.48) * chest.shape[0])
     top, left = (int(rng.integers(0, chest.shape[0] - side + 1)) for _ in range(2))
     window = chest[top : top + side, left : left + side]
     if float(window.std()) < 0.02:
@@ -198,8 +198,8 @@ def _half(rng: np.random.Generator, size: int, chest: Image) -> Image:
     part = {
         0: chest[:, : int(share * side)],
         1: chest[:, side - int(share * side) :],
-        2: chest[side - int((share - 0.08) * side) :],
-        3: chest[: int((share - 0.12) * side)],
+        2: chest[side - int((share - rng.uniform(0.02, 0.12)) * side) :],
+        3: chest[: int((share - rng.uniform(0.06, 0.14)) * side)],
     }[kind]
     if float(part.std()) < 0.02:
         return _noise(rng, size)
