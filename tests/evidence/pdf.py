@@ -39,8 +39,10 @@ def pictures(path: Path) -> list[np.ndarray]:
     out, seen = [], set()
     with pymupdf.open(path) as document:
         for page in document:
-            for image in page.get_images():
-                if image[0] not in seen:
-                    seen.add(image[0])
-                    out.append(np.array(Image.open(io.BytesIO(document.extract_image(image[0])["image"]))))
+            for image in page.get_image_info(xrefs=True):  # in the order in which they are drawn
+                if image["xref"] not in seen:
+                    seen.add(image["xref"])
+                    out.append(
+                        np.array(Image.open(io.BytesIO(document.extract_image(image["xref"])["image"])))
+                    )
     return out
