@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from xai_engine.explain.methods import shared
 from xai_engine.explain.registry import Family, Method, parameter
 
 if TYPE_CHECKING:
@@ -162,9 +163,7 @@ class ScoreCam(_Cam):
     default_scale: ClassVar[float] = 2.0
     signed: ClassVar[bool] = False
 
-    channels: int = parameter(
-        256, unit="channels", low=1, high=4096, meaning="Channels used, the most active on this image first."
-    )
+    channels: int = shared.channels(256)
     background: str = parameter(
         "mean",
         choices=("zero", "black", "mean"),
@@ -195,9 +194,7 @@ class AblationCam(_Cam):
     source: ClassVar[str] = "Desai & Ramaswamy 2020, Ablation-CAM, WACV"
     default_scale: ClassVar[float] = 1.0
 
-    channels: int = parameter(
-        256, unit="channels", low=1, high=4096, meaning="Channels used, the most active on this image first."
-    )
+    channels: int = shared.channels(256)
 
     def attribute(self, session: Session) -> Attribution:
         from xai_engine.explain.compute import activation
@@ -250,9 +247,7 @@ class Activations(_Cam):
     )
     default_scale: ClassVar[float] = 3.0
 
-    channels: int = parameter(
-        16, unit="channels", low=1, high=4096, meaning="Channels shown, the largest contribution first."
-    )
+    channels: int = shared.channels(16, "Channels shown, the largest contribution first.")
     show: str = parameter(
         "sum",
         choices=("sum", "strongest"),

@@ -5,48 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from xai_engine.explain.methods import shared
 from xai_engine.explain.registry import Family, Method, parameter
 
 if TYPE_CHECKING:
     from xai_engine.explain.session import Attribution, Session
-
-BASELINES = ("black", "mean", "blurred")
-BASELINE_MEANING = (
-    "What the image is compared with: black (the darkest grey of this image), mean (its average grey) or blurred "
-    "(the same image without detail)."
-)
-
-
-def _baseline(default: str = "blurred") -> str:
-    value: str = parameter(default, choices=BASELINES, meaning=BASELINE_MEANING)
-    return value
-
-
-def _blur() -> float:
-    value: float = parameter(
-        12.0,
-        unit="grid pixels",
-        low=1.0,
-        high=100.0,
-        meaning="Standard deviation of the Gaussian that makes the blurred image.",
-    )
-    return value
-
-
-def _noise() -> float:
-    value: float = parameter(
-        0.1,
-        unit="of the image's grey range",
-        low=0.001,
-        high=1.0,
-        meaning="Standard deviation of the noise that is added to the image.",
-    )
-    return value
-
-
-def _samples(default: int, meaning: str = "Noisy copies of the image to average over.") -> int:
-    value: int = parameter(default, unit="images", low=2, high=2000, meaning=meaning)
-    return value
 
 
 @dataclass(frozen=True)
@@ -74,8 +37,8 @@ class IntegratedGradients(Method):
     source: ClassVar[str] = "Sundararajan, Taly & Yan 2017, Axiomatic Attribution for Deep Networks, ICML"
     default_scale: ClassVar[float] = 0.02
 
-    baseline: str = _baseline()
-    blur: float = _blur()
+    baseline: str = shared.baseline()
+    blur: float = shared.blur()
     rule: str = parameter(
         "trapezoid",
         choices=("trapezoid", "gauss-legendre"),
@@ -121,8 +84,8 @@ class ExpectedGradients(Method):
     source: ClassVar[str] = "Erion et al. 2021, Nature Machine Intelligence 3:620; Lundberg & Lee 2017"
     default_scale: ClassVar[float] = 0.02
 
-    samples: int = _samples(128, "Positions on paths from random baselines, four to a baseline.")
-    noise: float = _noise()
+    samples: int = shared.samples(128, "Positions on paths from random baselines, four to a baseline.")
+    noise: float = shared.noise()
 
     def attribute(self, session: Session) -> Attribution:
         from xai_engine.explain.compute import path
@@ -222,10 +185,10 @@ class InputXGradient(Method):
 
     baseline: str = parameter(
         "zero",
-        choices=("zero", *BASELINES),
+        choices=("zero", *shared.BASELINES),
         meaning="What the image is compared with; zero is the network's own zero, the mean grey after standardisation.",
     )
-    blur: float = _blur()
+    blur: float = shared.blur()
 
     def attribute(self, session: Session) -> Attribution:
         from xai_engine.explain.compute import gradient
@@ -253,8 +216,8 @@ class SmoothGrad(Method):
     source: ClassVar[str] = "Smilkov et al. 2017, SmoothGrad: removing noise by adding noise"
     default_scale: ClassVar[float] = 0.02
 
-    samples: int = _samples(50)
-    noise: float = _noise()
+    samples: int = shared.samples(50)
+    noise: float = shared.noise()
     average: str = parameter(
         "signed",
         choices=("signed", "absolute", "squared"),
@@ -285,8 +248,8 @@ class VarGrad(Method):
     default_scale: ClassVar[float] = 0.0004
     signed: ClassVar[bool] = False
 
-    samples: int = _samples(50)
-    noise: float = _noise()
+    samples: int = shared.samples(50)
+    noise: float = shared.noise()
 
     def attribute(self, session: Session) -> Attribution:
         from xai_engine.explain.compute import gradient

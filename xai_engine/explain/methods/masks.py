@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from xai_engine.explain.methods.gradient import BASELINES
-from xai_engine.explain.methods.perturbation import _blur, _replacement, _Superpixels
+from xai_engine.explain.methods import shared
+from xai_engine.explain.methods.perturbation import _Superpixels
 from xai_engine.explain.registry import Family, Method, parameter
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ class MeaningfulPerturbation(Method):
         choices=("hide", "keep"),
         meaning="hide: the smallest area whose loss lowers the score; keep: an area of given size that keeps it.",
     )
-    replacement: str = _replacement("blurred", BASELINES)
-    blur: float = _blur()
+    replacement: str = shared.replacement("blurred")
+    blur: float = shared.blur()
     cells: int = parameter(
         28,
         unit="cells",

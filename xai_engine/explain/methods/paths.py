@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from xai_engine.explain.methods.gradient import _baseline, _blur
+from xai_engine.explain.methods import shared
 from xai_engine.explain.registry import Family, Method, parameter
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class GuidedIntegratedGradients(Method):
     )
     default_scale: ClassVar[float] = 0.02
 
-    baseline: str = _baseline()
-    blur: float = _blur()
+    baseline: str = shared.baseline()
+    blur: float = shared.blur()
     steps: int = parameter(
         64, unit="steps", low=2, high=1024, meaning="Steps of the path before any refinement."
     )

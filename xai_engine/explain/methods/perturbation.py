@@ -5,36 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from xai_engine.explain.methods.gradient import BASELINES
+from xai_engine.explain.methods import shared
 from xai_engine.explain.registry import Family, Method, parameter
 
 if TYPE_CHECKING:
     from xai_engine.explain.session import Attribution, Session
 
 SEGMENTATIONS = ("slic", "quickshift", "felzenszwalb", "watershed")
-
-
-def _replacement(default: str, choices: tuple[str, ...]) -> str:
-    value: str = parameter(
-        default,
-        choices=choices,
-        meaning=(
-            "What hidden parts are replaced with: their own average grey (superpixel), the image's average (mean), "
-            "a blurred copy (blurred) or the image's darkest grey (black)."
-        ),
-    )
-    return value
-
-
-def _blur() -> float:
-    value: float = parameter(
-        12.0,
-        unit="grid pixels",
-        low=1.0,
-        high=100.0,
-        meaning="Standard deviation of the blur, where parts are blurred.",
-    )
-    return value
 
 
 @dataclass(frozen=True)
@@ -59,8 +36,8 @@ class _Superpixels(Method):
         high=10.0,
         meaning="SLIC and watershed: high values give squares, low values follow edges.",
     )
-    replacement: str = _replacement("superpixel", ("superpixel", *BASELINES))
-    blur: float = _blur()
+    replacement: str = shared.replacement("superpixel", ("superpixel", *shared.BASELINES))
+    blur: float = shared.blur()
 
 
 @dataclass(frozen=True)
@@ -166,8 +143,8 @@ class Occlusion(Method):
     stride: int = parameter(
         12, unit="grid pixels", low=1, high=256, meaning="Distance from one position to the next."
     )
-    replacement: str = _replacement("mean", BASELINES)
-    blur: float = _blur()
+    replacement: str = shared.replacement("mean")
+    blur: float = shared.blur()
 
     def attribute(self, session: Session) -> Attribution:
         from xai_engine.explain.compute import windows
@@ -200,8 +177,8 @@ class Rise(Method):
     masks: int = parameter(2000, unit="images", low=20, high=20000, meaning="Random masks to score.")
     cells: int = parameter(8, unit="cells", low=2, high=32, meaning="Cells of a mask along each side.")
     shown: float = parameter(0.5, low=0.05, high=0.95, meaning="Share of the cells that are shown.")
-    replacement: str = _replacement("blurred", BASELINES)
-    blur: float = _blur()
+    replacement: str = shared.replacement("blurred")
+    blur: float = shared.blur()
 
     def attribute(self, session: Session) -> Attribution:
         from xai_engine.explain.compute import windows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from xai_engine.explain.methods.gradient import _baseline, _blur, _noise
+from xai_engine.explain.methods import shared
 from xai_engine.explain.registry import Family, Method, parameter
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class DeepLift(Method):
     )
     default_scale: ClassVar[float] = 0.02
 
-    baseline: str = _baseline()
-    blur: float = _blur()
+    baseline: str = shared.baseline()
+    blur: float = shared.blur()
 
     def attribute(self, session: Session) -> Attribution:
         from xai_engine.explain.compute import deeplift
@@ -127,7 +127,7 @@ class DeepShap(Method):
     default_scale: ClassVar[float] = 0.02
 
     baselines: int = parameter(16, unit="images", low=1, high=500, meaning="Baseline images to compare with.")
-    noise: float = _noise()
+    noise: float = shared.noise()
 
     def attribute(self, session: Session) -> Attribution:
         from xai_engine.explain.compute import deeplift
