@@ -28,7 +28,7 @@ def test_grades_at_their_limits() -> None:
         "fair",
         "poor",
     ]
-    assert [verdict.grade("text_effect", v) for v in (0.15, 0.16, 0.4, 0.41)] == [
+    assert [verdict.grade("text_effect", v) for v in (0.15, 0.16, 0.25, 0.26)] == [
         "good",
         "fair",
         "fair",

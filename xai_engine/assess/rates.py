@@ -72,7 +72,7 @@ def measure(cases: Path, tuning: int, held_out: int, store: Path | None, kinds: 
 
 def _case(w: worlds.World, half: str, kind: str, index: int, spare: list[nn.Module]) -> Case:
     """spare: the network proven last, whose weights the next random one destroys."""
-    base = (10_000 if half == "tuning" else 20_000) + 10 * index
+    base = (10_000 if half == "tuning" else 40_000) + 10 * index
     names = list(worlds.SHORTCUTS)
     cause = names[index % len(names)] if kind == "shortcut" else "lesion"
     case: Case = {"half": half, "kind": kind, "index": index, "cause": cause, "tries": 0, "maps": []}

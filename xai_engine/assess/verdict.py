@@ -44,14 +44,14 @@ LIMITS: dict[str, Limit] = {
     # where it lies
     "lungs_enrichment": Limit(1.0, 0.6, True, False),
     "border_enrichment": Limit(1.5, 2.5, False, False),
-    "text_share": Limit(0.05, 0.12, False, True),
+    "text_share": Limit(0.05, 0.15, False, False),
     "padding_share": Limit(0.02, 0.1, False, False),
     # the model on this image
     "score_reaction": Limit(0.1, 0.02, True, True),
     "reaction_over_random": Limit(2.5, 1.5, True, True),
-    "text_effect": Limit(0.15, 0.4, False, True),
+    "text_effect": Limit(0.15, 0.25, False, True),
     "border_effect": Limit(0.3, 0.4, False, True),
-    "outside_effect": Limit(0.4, 0.65, False, True),
+    "outside_effect": Limit(0.4, 0.8, False, True),
 }
 
 
