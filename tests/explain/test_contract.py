@@ -221,7 +221,12 @@ def test_opposite_target_gives_the_opposite_map(name: str) -> None:
     }  # fmt: skip
     if name in linear:
         assert np.allclose(maps[0], -maps[1], rtol=0, atol=1e-6 * np.abs(maps[1]).max())
-    elif name in {"saliency", "var-grad", "eigen-cam", "anchors"}:  # an anchor holds the answer, whatever its name
+    elif name in {
+        "saliency",
+        "var-grad",
+        "eigen-cam",
+        "anchors",
+    }:  # an anchor holds the answer, whatever its name
         assert np.allclose(maps[0], maps[1], rtol=0, atol=1e-6 * np.abs(maps[1]).max())
     else:
         assert not np.allclose(maps[0], maps[1])

@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from xai_engine.errors import UsageError  # noqa: E402
-from xai_engine.train import balance, classifier, settings  # noqa: E402
-from xai_engine.train.manifest import Sample  # noqa: E402
+from xai_engine.errors import UsageError
+from xai_engine.train import balance, classifier, settings
+from xai_engine.train.manifest import Sample
 
 
 def _samples() -> list[Sample]:

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tensorboardX")
 
-from xai_engine.train import checkpoint, curves  # noqa: E402
+from xai_engine.train import checkpoint, curves
 
 ROWS = [
     {"epoch": e, "size": 32, "lr": 0.01 / e, "loss": 1 / e, "val_loss": 0.7, "val_auc": 0.5, "val_auc_all": 0.5 + e / 10}

@@ -26,7 +26,8 @@ def test_an_opacity_brightens_the_lung_it_lies_in_and_nothing_far_away(chest, se
     grey, lungs = chest
     out, mask = synthetic.add_opacities(grey, lungs, np.random.default_rng(seed))
     painted = mask > 0
-    assert painted.any() and not (painted & (lungs < 0.5)).any()
+    assert painted.any()
+    assert not (painted & (lungs < 0.5)).any()
     assert (out - grey)[painted].mean() > 0.02
     rows, columns = np.nonzero(lungs)
     reach = int(0.4 * max(np.ptp(rows), np.ptp(columns)))
@@ -45,7 +46,8 @@ def test_an_opacity_brightens_the_lung_it_lies_in_and_nothing_far_away(chest, se
 def test_without_lungs_to_paint_in_nothing_is_painted(chest) -> None:
     grey, lungs = chest
     out, mask = synthetic.add_opacities(grey, np.zeros_like(lungs), np.random.default_rng(0))
-    assert out is grey and not mask.any()
+    assert out is grey
+    assert not mask.any()
 
 
 def test_the_lungs_are_gone_and_the_rest_stays(chest) -> None:
@@ -71,7 +73,8 @@ def test_the_chest_field_covers_both_lungs_and_what_lies_between(chest) -> None:
     assert field[lungs > 0.5].mean() > 0.999
     rows, columns = np.nonzero(lungs)
     assert field[int(rows.mean()), int(columns.mean())]  # the mediastinum
-    assert not field[0].any() and not field[:, 0].any()
+    assert not field[0].any()
+    assert not field[:, 0].any()
 
 
 def test_a_lung_cut_short_is_covered_as_far_as_its_partner_reaches(chest) -> None:
@@ -91,7 +94,10 @@ def test_growth_is_a_share_of_the_side_and_no_lungs_mean_no_field() -> None:
     lungs[80:120, 60:90] = lungs[80:120, 110:140] = 1.0
     tight, wide = chest_field(lungs, 0.0), chest_field(lungs, 0.05)
     assert tight.sum() == 40 * 80  # the rectangle around both
-    assert wide[70, 100] and not wide[69, 100] and wide[100, 50] and not wide[100, 49]
+    assert wide[70, 100]
+    assert not wide[69, 100]
+    assert wide[100, 50]
+    assert not wide[100, 49]
     assert chest_field(np.zeros((50, 50), np.float32), 0.04).all()
 
 
@@ -102,7 +108,8 @@ def test_mixed_styles_keep_the_pattern_and_trade_the_statistics() -> None:
     for a, b in zip(x.flatten(2).reshape(-1, 64), mixed.flatten(2).reshape(-1, 64), strict=True):
         assert np.corrcoef(a.numpy(), b.numpy())[0, 1] == pytest.approx(1.0, abs=1e-4)
     means, given = mixed.mean((2, 3)), x.mean((2, 3))
-    assert (means.amax(0) <= given.amax(0) + 1e-4).all() and (means.amin(0) >= given.amin(0) - 1e-4).all()
+    assert (means.amax(0) <= given.amax(0) + 1e-4).all()
+    assert (means.amin(0) >= given.amin(0) - 1e-4).all()
     assert not torch.allclose(means, given)
 
 
@@ -114,4 +121,5 @@ def test_mixing_ends_with_its_block_and_leaves_evaluation_alone() -> None:
     with style.mixing([layer], 1.0):
         assert not torch.allclose(layer.train()(x), plain)
         assert torch.equal(layer.eval()(x), plain)
-    assert torch.equal(layer.train()(x), plain) and not layer._forward_hooks
+    assert torch.equal(layer.train()(x), plain)
+    assert not layer._forward_hooks

@@ -84,9 +84,7 @@ class OnnxRuntime:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads
             options.log_severity_level = 3
-            self._session = onnxruntime.InferenceSession(
-                written, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise Unavailable(f"ONNX Runtime cannot take this network ({_first_line(error)})") from None
         self._input = self._session.get_inputs()[0].name
