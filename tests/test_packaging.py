@@ -171,7 +171,7 @@ def test_what_is_imported_is_declared(folder: str) -> None:
     """An import that works only because another package happens to bring it along breaks one day."""
     declared = names(PROJECT["dependencies"]) | {"shiboken6"}  # half of PySide6, released with it
     for group, requirements in PROJECT["optional-dependencies"].items():
-        if folder == "tests" or group in ("train", "peers"):
+        if folder == "tests" or group in ("train", "peers", "openvino", "onnxruntime"):
             declared |= names(requirements)
     owners = importlib.metadata.packages_distributions()
     unknown = {

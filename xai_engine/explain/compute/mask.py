@@ -20,7 +20,8 @@ def explain(method: MeaningfulPerturbation, session: Session) -> Attribution:
 
     hide: score(image with m hidden) / whole + area_weight mean(m) + smoothness TV(m)  (equation 3 of Fong 2017);
     keep: - score(image of which only m is shown) / whole + a penalty that draws the sorted m to a step of the given area
-    (equation 5 of Fong 2019) + smoothness TV(m). `whole`: the change in score when everything is hidden.
+    (equation 5 of Fong 2019) + smoothness TV(m). `whole`: the change in score when everything is hidden. A fall by more than
+    that, or a rise above the image's own score, earns nothing: a mask that seeks them finds weaknesses of the network.
     One image per pass, so that nothing depends on the batch.
     """
     x, valid = session.x, session.valid
@@ -44,9 +45,10 @@ def explain(method: MeaningfulPerturbation, session: Session) -> Attribution:
                 drawn_now = _draw(leaf, shape)
                 changed = _mixed(x, behind, drawn_now if hide else 1.0 - drawn_now)
                 moved = _shifted(changed, shift)
-            _, gradient = session.gradients(moved.detach().float())
+            scores, gradient = session.gradients(moved.detach().float())
+            reached = scores[0] <= ends[0] - whole if hide else scores[0] >= ends[0]
             with torch.enable_grad():
-                score = (moved * gradient.double()).sum() / whole
+                score = (moved * gradient.double()).sum() * (0.0 if reached else 1.0 / whole)
                 ramp = min(1.0, (index + 1) / (0.5 * method.iterations))
                 cost = _cost(method, leaf, inside, score if hide else -score, ramp)
                 (slope,) = torch.autograd.grad(cost, [leaf])
