@@ -44,6 +44,7 @@ class Anchors(_Superpixels):
         high=400,
         meaning="Superpixels aimed at; never more, small ones are merged.",
     )
+    replacement: str = shared.replacement("black", ("superpixel", *shared.BASELINES))
     precision: float = parameter(
         0.95,
         low=0.55,
