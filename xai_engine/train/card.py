@@ -56,12 +56,15 @@ def training_data(config: Mapping[str, Any]) -> tuple[str, ...]:
 def write(content: BundleContent, result: Mapping[str, Any], history: Mapping[str, Any]) -> str:
     """Markdown text of the card."""
     parameters = sum(p.numel() for p in content.network.parameters())
+    shown = "sees the crop around them"
+    if content.preprocessing.reach is not None:
+        shown += ", of which only the chest field (both lungs, what lies between, a margin) is shown to it"
     lines = [
         f"# {content.title}",
         "",
         f"`{content.name}` {content.version}. {content.architecture}, {parameters:,} parameters, input "
         f"{content.preprocessing.size} × {content.preprocessing.size}, one logit; a BasicUNet (MONAI) finds the lungs, the classifier "
-        "sees the crop around them. This card is written by `radiolucent train`; every number in it comes from `radiolucent evaluate`.",
+        f"{shown}. This card is written by `radiolucent train`; every number in it comes from `radiolucent evaluate`.",
         "",
         "## Intended use",
         "",
