@@ -57,7 +57,9 @@ def test_the_strongest_channel_alone() -> None:
     )
     plane = maps[best] * net.weights.detach()[best]  # contribution × activation / mean activation
     expected = nn.functional.interpolate(plane[None, None], (SIDE, SIDE), mode="bilinear")[0, 0].numpy()
-    assert np.allclose(found.values, expected, atol=1e-5)
+    assert not item.valid.all()
+    # nothing is coloured that the network was not shown
+    assert np.allclose(found.values, np.where(item.valid, expected, 0.0), atol=1e-5)
 
 
 def test_fewer_channels_explain_less_but_the_largest_first() -> None:

@@ -64,6 +64,7 @@ class _Layer:
         if lattice is None and method.alignment == "receptive-field":
             session.notes.append(ALIGNED_BY_CELL)
         self.image = image
+        self.shown = session.input.valid
         self.lattice = lattice or alignment.cells(image, layer)
 
     def _reached(self, taken: list[torch.Tensor]) -> torch.Tensor:
@@ -75,8 +76,10 @@ class _Layer:
         return alignment.to_image(cam.cpu().numpy().astype(np.float64), self.image, self.lattice)
 
     def result(self, cam: torch.Tensor, **extra: float) -> Attribution:
+        """The map of `cam`, 0 where the network was not shown the image: cells there answer to padding, and a colour on
+        the letters beside the chest would say that the network had read them."""
         extra = {"cells_rows": float(cam.shape[0]), "cells_columns": float(cam.shape[1]), **extra}
-        return Attribution(self.to_image(cam), extra=extra)
+        return Attribution(np.where(self.shown, self.to_image(cam), 0.0), extra=extra)
 
     def strongest(self, count: int) -> list[int]:
         """Channels by mean |activation|, ties in their own order."""

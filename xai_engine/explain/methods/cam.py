@@ -24,7 +24,7 @@ class Cam(_Cam):
     reading: ClassVar[str] = (
         "Each value is the score that the network would give if the whole image looked like this cell: above zero it "
         "would say the finding is there, below zero that it is not. The average of the cells is the score of the image; "
-        "nothing is left out. "
+        "nothing is left out, though cells over what the network was not shown are left uncoloured. "
         "A blurred map of a few cells across: it tells the zone, never the outline. "
         "A cell sees well beyond its own area, so colour may lie beside the structure that caused it."
     )
