@@ -413,6 +413,8 @@ def test_stopped_by_a_signal(call: Call, chest: Path, number: int) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        # a shell that starts the tests in the background has told them to ignore Ctrl-C, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     end = time.monotonic() + 100
     while not (out.is_dir() and [p for p in out.iterdir() if not p.name.startswith(".")]):

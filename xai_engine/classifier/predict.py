@@ -210,7 +210,7 @@ class Classifier:
 
     def tensor(self, model_input: ModelInput) -> torch.Tensor:
         """(1, channels, rows, columns) float32 on the device, a copy."""
-        return torch.from_numpy(model_input.array.copy())[None].to(self.device)
+        return torch.tensor(model_input.array)[None].to(self.device)
 
     # ---- scores ------------------------------------------------------------------------------------------------
 

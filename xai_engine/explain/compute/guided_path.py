@@ -103,7 +103,7 @@ def _follow(
     def at(place: FloatArray) -> tuple[float, FloatArray]:
         image = start.copy()
         image[moving] += place * difference[moving]
-        tensor = torch.from_numpy(image.astype(np.float32))[None].to(session.x.device)
+        tensor = torch.tensor(image, dtype=torch.float32)[None].to(session.x.device)
         scores, gradients = session.gradients(tensor)
         return float(scores[0]), gradients[0].double().cpu().numpy()[moving]
 
