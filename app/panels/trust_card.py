@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from PySide6.QtCore import QEvent, Qt, Signal
 from PySide6.QtWidgets import (
     QFrame,
@@ -24,66 +22,8 @@ from app.panels.badge import IconLabel, TrustBadge
 from app.panels.form_widgets import tool_button
 from app.panels.text import plain_label, tip
 from app.theme import current_tokens
-from xai_engine.assess import verdict
 from xai_engine.assess.types import Finding, ReliabilityCard
-from xai_engine.evidence import format
-
-_ORDER = {"poor": 0, "fair": 1, "good": 2, "info": 3}
-_TITLES = {
-    "map_range": "Extent of the map",
-    "faithfulness": "Faithfulness to the score",
-    "road": "With gaps filled in (ROAD)",
-    "completeness_error": "Completeness error",
-    "seed_stability": "Stability between seeds",
-    "perturbation_stability": "Stability under noise",
-    "max_sensitivity": "Largest change under noise",
-    "randomisation": "Likeness to a random network's map",
-    "agreement": "Agreement with the other maps",
-    "lungs_enrichment": "Density inside the lungs",
-    "border_enrichment": "Density on the border",
-    "text_share": "Share on letters and markers",
-    "padding_share": "Share outside the image",
-    "score_reaction": "Reaction of the score",
-    "reaction_over_random": "Reaction over random networks",
-    "text_effect": "Effect of letters on the score",
-    "border_effect": "Effect of the border on the score",
-    "outside_effect": "Effect of what is outside the lungs",
-    "lungs_share": "Share inside the lungs",
-    "border_share": "Share on the border",
-    "sparsity": "Concentration (Gini)",
-    "infidelity": "Infidelity",
-    "top_overlap": "Overlap of the highest tenths",
-}
-
-
-def title(name: str) -> str:
-    return _TITLES.get(name) or format.label(name)
-
-
-def _short(value: float) -> str:
-    return format.exact(float(f"{value:.3g}"))
-
-
-def value_text(finding: Finding) -> str:
-    """The number with its unit, and its interval where there is one."""
-    if finding.value is None or not math.isfinite(finding.value):
-        return "could not be measured"
-    text = f"{_short(finding.value)} {finding.unit}".rstrip()
-    if finding.lower is not None and finding.upper is not None and finding.lower != finding.upper:
-        text += f"  ({_short(finding.lower)} … {_short(finding.upper)})"
-    return text
-
-
-def limit_text(name: str) -> str:
-    """The limits a measure is held against; empty where it has none."""
-    limit = verdict.LIMITS.get(name)
-    if limit is None or name == "map_range":
-        return ""
-    good, fair = format.exact(limit.good), format.exact(limit.fair)
-    words = (
-        f"good from {good}, poor below {fair}" if limit.higher else f"good up to {good}, poor above {fair}"
-    )
-    return f"{words} · decides" if limit.decisive else words
+from xai_engine.evidence import format, trust
 
 
 class FindingRow(QWidget):
@@ -95,11 +35,11 @@ class FindingRow(QWidget):
         icon = IconLabel(14)
         icon.show_mark(state)
         icon.setToolTip(state.word)
-        name = plain_label(title(finding.name))
+        name = plain_label(trust.title(finding.name))
         font = name.font()
         font.setWeight(font.Weight.DemiBold)
         name.setFont(font)
-        numbers = "\n".join(part for part in (value_text(finding), limit_text(finding.name)) if part)
+        numbers = "\n".join(part for part in (trust.value(finding), trust.limit(finding.name)) if part)
         self.sentence = plain_label(finding.sentence)
         self.numbers = plain_label(numbers, "muted")
         grid = QGridLayout(self)
@@ -110,7 +50,7 @@ class FindingRow(QWidget):
         grid.addWidget(icon, 0, 0, Qt.AlignmentFlag.AlignTop)
         for row, label in enumerate((name, self.sentence, self.numbers)):
             grid.addWidget(label, row, 1)
-        self.setAccessibleName(f"{title(finding.name)}: {state.word}")
+        self.setAccessibleName(f"{trust.title(finding.name)}: {state.word}")
         self.setAccessibleDescription(f"{finding.sentence} {numbers}")
 
 
@@ -216,9 +156,7 @@ class TrustCard(QFrame):
             self._words("Partial: the assessment was stopped; findings are missing.", "warning")
         for reason in card.reasons:
             self._words(reason)
-        graded = sorted(
-            (f for f in card.findings if f.grade != "info"), key=lambda f: (_ORDER[f.grade], f.name)
-        )
+        graded = [f for f in trust.ordered(card) if f.grade != "info"]
         count = {grade: sum(f.grade == grade for f in graded) for grade in ("poor", "fair", "good")}
         tally = ", ".join(f"{number} {grade}" for grade, number in count.items() if number)
         self._fold(0, f"Measures: {tally}" if tally else "Measures: none", graded)

@@ -15,7 +15,6 @@ from app.model.case import CaseModel
 from app.model.trust import ASSESSING, NO_MAP, NOT_ASSESSED, mark
 from app.panels.layers import LayersPanel
 from app.panels.trust import TrustPanel
-from app.panels.trust_card import limit_text, value_text
 from app.window.reading import Reading
 from app.window.record import review
 from app.window.trust import Assessor
@@ -24,6 +23,7 @@ from tests.app.test_finding import prediction
 from xai_engine.assess import verdict
 from xai_engine.assess.types import Finding, ReliabilityCard
 from xai_engine.errors import RadiolucentError
+from xai_engine.evidence import trust
 from xai_engine.runtime.run import Progress
 
 SHAPE = (60, 50)
@@ -85,7 +85,7 @@ def test_a_map_without_a_card_says_so(case: CaseModel) -> None:
 
 @pytest.mark.parametrize("name", verdict.LIMITS)
 def test_limits_are_those_of_the_rule(name: str) -> None:
-    limit, text = verdict.LIMITS[name], limit_text(name)
+    limit, text = verdict.LIMITS[name], trust.limit(name)
     if name == "map_range":
         assert text == ""
         return
@@ -100,9 +100,9 @@ def test_limits_are_those_of_the_rule(name: str) -> None:
 
 def test_numbers_carry_unit_and_interval() -> None:
     found = Finding("agreement", 0.4123, "of ranks", "…", "good", lower=-0.1, upper=0.5)
-    assert value_text(found) == "0.412 of ranks  (−0.1 … 0.5)"
-    assert value_text(Finding("road", None, "logits", "…", "info")) == "could not be measured"
-    assert value_text(Finding("road", 0.01, "logits", "…", "poor")) == "0.01 logits"
+    assert trust.value(found) == "0.412 of ranks  (−0.1 … 0.5)"
+    assert trust.value(Finding("road", None, "logits", "…", "info")) == "could not be measured"
+    assert trust.value(Finding("road", 0.01, "logits", "…", "poor")) == "0.01 logits"
 
 
 # ---- the tab --------------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def test_a_card_gives_reasons_then_measures_with_limits(panel: TrustPanel, case:
     shown = panel.cards[layer.id]
     assert shown.badge.word.text() == "do not use"
     assert all(reason in texts(shown) for reason in made.reasons)
-    limits = limit_text("faithfulness")
+    limits = trust.limit("faithfulness")
     assert limits not in texts(shown)
     assert shown.folds[0].button.text() == "Measures: 3 poor"
     QTest.keyClick(shown.folds[0].button, Qt.Key.Key_Space)
