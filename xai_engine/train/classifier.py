@@ -22,7 +22,7 @@ from xai_engine.classifier.network import EfficientNetLite0, build
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.errors import Cancelled, RadiolucentError, UsageError
 from xai_engine.runtime.run import Run
-from xai_engine.train import balance, checkpoint, crops, lungs, metrics, settings, steps, style
+from xai_engine.train import balance, checkpoint, crops, lungs, metrics, settings, soup, steps, style
 from xai_engine.train.augment import Augment, AugmentSpec
 from xai_engine.train.curves import Curves
 from xai_engine.train.distributed import Group, divisor
@@ -139,7 +139,42 @@ def train(
     cache: where prepared images are kept, when not in `out`.
     Raises UsageError, ManifestError, TrainingFailed, OutputError, PeerLost, Cancelled (what was done is kept).
     """
-    config, group = settings.complete(config), group or Group()
+    config, group, cache = settings.complete(config), group or Group(), cache or out
+    more = soup.epochs(config)
+    if not more:
+        return _train(config, root, out, run, group, cache, on_epoch)
+    first = sum(s["epochs"] for s in config["stages"])
+    share = first / (first + more)
+    trained = _train(config, root, out, run.part(0.0, share), group, cache, on_epoch)
+    samples, spec = trained.crops.samples, PreprocessSpec(**config["preprocessing"])
+    validation = np.array([i for i, s in enumerate(samples) if s.split == "val" and s.sure])
+    width = (1 - share) / len(config["soup"]["copies"])
+
+    def fine_tune(recipe: Mapping[str, Any], network: nn.Module, folder: Path, number: int) -> nn.Module:
+        part = run.part(share + number * width, share + (number + 1) * width)
+        return _train(recipe, root, folder, part, group, cache, on_epoch, network).network
+
+    def figures(network: nn.Module) -> dict[str, float]:
+        return _figures(samples, validation, logits_of(network, trained.crops, validation, spec))
+
+    network = soup.bake(trained.network, config, out, fine_tune, figures, group.main)
+    logits = np.full(len(samples), np.nan)
+    if group.main:
+        logits[validation] = logits_of(network, trained.crops, validation, spec)
+    return replace(trained, network=network, logits=logits)
+
+
+def _train(
+    config: Mapping[str, Any],
+    root: Path,
+    out: Path,
+    run: Run,
+    group: Group,
+    cache: Path,
+    on_epoch: Callable[[dict[str, float]], None] | None,
+    network: nn.Module | None = None,
+) -> Trained:
+    """One training of a complete configuration; network: what it begins with, when not what the configuration says."""
     out.mkdir(parents=True, exist_ok=True)
     samples = load_all(config["data"], root)
     which = np.array([i for i, s in enumerate(samples) if s.split == "train" and s.weight > 0])
@@ -154,13 +189,13 @@ def train(
         )
     count = max(1, int(config["images_per_epoch"] or len(which)) // batch_size)
     preprocessing = PreprocessSpec(**config["preprocessing"])
-    prepared, finder = _prepare(
-        config, samples, preprocessing, root, cache or out, run.part(0.0, 0.05), group
-    )
+    prepared, finder = _prepare(config, samples, preprocessing, root, cache, run.part(0.0, 0.05), group)
 
     torch.manual_seed(config["seed"])
     precision = steps.choose_precision(config["precision"], group.device.type)
-    learner = steps.Learner(first_network(config), loss_of, config, count * epochs, precision, group)
+    if network is None:
+        network = first_network(config)
+    learner = steps.Learner(network, loss_of, config, count * epochs, precision, group)
     styled = [learner.network.get_submodule(name) for name in config["style_layers"]]
     if (
         group.rank

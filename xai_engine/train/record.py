@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xai_engine.runtime import atomic, device
-from xai_engine.train import checkpoint, curves
+from xai_engine.train import checkpoint, curves, soup
 
 PARTS = ("lungs", "gate")
 
@@ -38,6 +38,7 @@ def keep(out: Path, runs: Path, bundle: Path) -> list[str]:
         "training-environment.json": out / "environment.json",
         "training-log.csv": out / checkpoint.LOG,
         "training-curves.png": out / curves.PICTURE,
+        "training-soup.csv": out / soup.NAME,
     } | {f"{part}-log.csv": runs / part / checkpoint.LOG for part in PARTS}
     kept = [name for name, source in found.items() if source.is_file()]
     for name in kept:

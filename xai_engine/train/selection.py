@@ -93,6 +93,7 @@ def recipe_of(
         "preprocessing": {**base["preprocessing"], "size": config["size"]},
         "stages": [{"size": config["size"], "epochs": config["epochs"]}],
         "images_per_epoch": config["images_per_epoch"],
+        "soup": None,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.errors import UsageError
+from xai_engine.train import soup
 
 BALANCES = ("shares", "classes", "weights", "none")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -46,11 +47,12 @@ DEFAULTS: dict[str, Any] = {
     "synthetic": {},
     "style_mixing": 0.0,
     "style_layers": [],
+    "soup": None,
 }
 # known, without a default: data, tune; how the bundle is made of the weights; parts of the bundle made by other runs
 FURTHER = {"data", "tune", "bf16", "layers", "default_layer", "gate_limits", "lungs", "gate", "title"}
-# may differ between the parts of one run: they change how fast it goes, not what comes out
-FREE = {"workers", "checkpoint_minutes", "lungs", "gate", "tune", "data"}
+# may differ between the parts of one run: they change how fast it goes, what it is called, or what is made of it later
+FREE = {"workers", "checkpoint_minutes", "lungs", "gate", "tune", "data", "version", "title", "soup"}
 
 
 def complete(config: Mapping[str, Any], name: str = "the configuration") -> dict[str, Any]:
@@ -78,7 +80,7 @@ def fingerprint(config: Mapping[str, Any]) -> dict[str, str]:
 
 def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """The keys in which two fingerprints differ, in words; "" where they agree."""
-    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    keys = [key for key in sorted({*before, *now} - FREE) if before.get(key) != now.get(key)]
     return ", ".join(
         f"{key} was {before.get(key, 'not given')}, is {now.get(key, 'not given')}" for key in keys
     )
@@ -131,6 +133,7 @@ def _parts(config: Mapping[str, Any]) -> list[str]:
             problems += [f"unknown key '{key}.{name}'" for name in sorted(set(config[key]) - names)]
     if not isinstance(config["network"], Mapping) or "_target_" not in config["network"]:
         problems.append("network must be an object with `_target_`")
+    problems += soup.problems(config["soup"])
     stages = config["stages"]
     good = isinstance(stages, list) and stages
     if not good or not all(
