@@ -27,7 +27,7 @@ from app.model.case import CaseModel
 from app.panels.text import plain_label, set_tone, tip
 from app.theme import current_tokens
 from xai_engine.classifier.types import OperatingPoint, Prediction
-from xai_engine.evidence import format
+from xai_engine.evidence import format, sets
 
 IMPRESSIONS = ("Pneumonia", "No pneumonia", "Uncertain")
 
@@ -219,6 +219,8 @@ class FindingPanel(QWidget):
         self.number = plain_label(tone="number")
         self.spread = plain_label(tone="muted")
         self.bar = ProbabilityBar()
+        self.held = plain_label()
+        self.held_meaning = plain_label()
         self.meaning = plain_label()
         self.impression_label = plain_label()
         self.model_line = plain_label(tone="muted")
@@ -265,8 +267,11 @@ class FindingPanel(QWidget):
         column.addWidget(self.verdict)
         column.addLayout(row)
         column.addWidget(self.bar)
+        column.addWidget(self.held)
+        self._headings: dict[QWidget, QLabel] = {}
         for title, widget in (
             ("What the operating point means", self.meaning),
+            ("What the set of classes means", self.held_meaning),
             ("Your impression", self.impression_label),
             ("Model", self.model_line),
         ):
@@ -274,8 +279,7 @@ class FindingPanel(QWidget):
             column.addSpacing(6)
             column.addWidget(heading)
             column.addWidget(widget)
-            if widget is self.impression_label:
-                self._impression_heading = heading
+            self._headings[widget] = heading
         column.addWidget(self.limits_button)
         column.addWidget(self.limits)
         self._show_limits(False)
@@ -363,9 +367,17 @@ class FindingPanel(QWidget):
         self.spread.setToolTip("±: standard deviation over small harmless changes of the image")
         self.bar.show_prediction(prediction)
         self.meaning.setText(meaning(prediction.operating_point))
-        self.impression_label.setText(self._impression)
-        for widget in (self.impression_label, self._impression_heading):
-            widget.setVisible(bool(self._impression))
+        held = sets.line(prediction)
+        self.held.setText(held)
+        self.held.setVisible(bool(held))
+        self.held.setToolTip(tip(sets.meaning(model)))
+        for label, text in (
+            (self.held_meaning, sets.meaning(model) if held else ""),
+            (self.impression_label, self._impression),
+        ):
+            label.setText(text)
+            for widget in (label, self._headings[label]):
+                widget.setVisible(bool(text))
         self.model_line.setText(
             f"{model.title} {model.version} · {model.architecture} · {prediction.precision}"
         )

@@ -17,7 +17,7 @@ from app.panels import finding
 from app.panels.finding import FindingPanel
 from app.theme import current_tokens
 from tests.app import cases
-from xai_engine.classifier.types import ModelInfo, OperatingPoint, Prediction
+from xai_engine.classifier.types import ConformalLimits, ModelInfo, OperatingPoint, Prediction
 
 POINT = OperatingPoint(
     "balanced", 0.53, (0.95, 0.91, 0.97), (0.90, 0.85, 0.93), "validation images, children"
@@ -103,6 +103,26 @@ def test_a_negative_finding_and_the_ends_of_the_scale(panel: FindingPanel, case:
     assert panel.number.text() == "<0.001"
     assert "± <0.001" in panel.spread.text()
     assert "−9.21" in panel.spread.text()
+
+
+def test_the_prediction_set_stands_below_the_score(panel: FindingPanel, case: CaseModel) -> None:
+    limited = model(
+        conformal=ConformalLimits(0.1, (0.9, 0.9), "validation images"),
+        metrics={"adults_coverage": "0.926 (0.839–0.968)"},
+    )
+    case.set_prediction(prediction(model=limited, prediction_set=("normal", "pneumonia")))
+    assert panel.held.text() == "Cannot rule out: normal, pneumonia (error rate 10 %)"
+    assert panel.held.isVisible()
+    assert "adults 0.926 (0.839–0.968)" in panel.held.toolTip()
+    assert "adults 0.926 (0.839–0.968)" in seen(panel)
+    panel.set_blind(True)
+    assert "rule out" not in seen(panel)
+    assert "0.926" not in seen(panel)
+    panel.set_impression("none")
+    assert panel.held.isVisible()
+    case.set_prediction(prediction())  # of a bundle without limits
+    assert not panel.held.isVisible()
+    assert "set of classes" not in seen(panel)
 
 
 def test_the_operating_point_in_natural_frequencies() -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.helpers.tiny_bundle import make_bundle
 from xai_engine.cli import main
-from xai_engine.train import evaluate, pages
+from xai_engine.train import evaluate, finish, pages
 
 
 @pytest.fixture
@@ -54,6 +54,18 @@ def test_quick_leaves_the_slow_parts_out(study):
     args = ["evaluate", str(study / "tiny"), str(study / "cases.csv"), "--out", str(study / "q"), "--quick"]
     assert main(args) == 0
     assert "robustness" not in json.loads((study / "q" / "evaluation.json").read_text())
+
+
+def test_a_bundle_states_auc_and_coverage_by_population():
+    result = {
+        "populations": {"adults": {"auc": [0.8161, 0.685, 0.9]}},
+        "conformal": {"populations": {"adults": {"coverage": [0.92647, 0.8391, 0.9682]}}},
+    }
+    assert finish.summary(result) == {
+        "adults_auc": "0.816 (0.685–0.900)",
+        "adults_coverage": "0.926 (0.839–0.968)",
+    }
+    assert finish.summary({"populations": {}}) == {}
 
 
 def test_names_are_escaped():

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from reportlab.lib.units import mm
 from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, PageBreak, Paragraph
 
-from xai_engine.evidence import cards, layout, trust
+from xai_engine.evidence import cards, layout, sets, trust
 from xai_engine.evidence import format as fmt
 from xai_engine.evidence.case import CaseReview, read_map
 from xai_engine.evidence.figures import (
@@ -90,7 +90,8 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
         return [heading, layout.box(words, page.width, alert=True)]
     point = p.operating_point
     above = p.probability >= p.threshold
-    left = [
+    held = sets.line(p)
+    left: list[Flowable] = [
         paragraph(p.label[:1].upper() + p.label[1:], style("big"), 62 * mm, limit=60),
         paragraph(
             f"{fmt.probability(p.probability)} calibrated probability of pneumonia", style("value"), 62 * mm
@@ -100,6 +101,8 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
             p.probability, p.uncertainty if isfinite(p.uncertainty) else 0.0, p.threshold, 62 * mm
         ),
     ]
+    if held:
+        left += [gap(3), paragraph(f"{held}.", style("note"), 62 * mm)]
     sentences = [
         f"At or above the threshold of {fmt.probability(p.threshold)} (operating point “{point.name}”) "
         f"the model calls pneumonia; this image {'reaches' if above else 'stays below'} it.",
@@ -108,12 +111,14 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
         f"Uncertainty ± {fmt.probability(p.uncertainty)}: standard deviation of the probability over small, "
         f"harmless changes of the image. Logit {fmt.logit(p.logit)}.",
     ]
+    if held:
+        sentences.append(sets.meaning(p.model))
     if abs(p.probability - p.threshold) <= p.uncertainty:
         sentences.append("The threshold lies within the uncertainty: take the call as undecided.")
     limits = [text for text in p.model.limitations if "medical device" not in text][:1]
     if limits:
         sentences.append(f"Limits: {limits[0]} More under “Model”.")
-    right = [paragraph(text, style("note"), page.width - 70 * mm, limit=400) for text in sentences]
+    right = [paragraph(text, style("note"), page.width - 70 * mm, limit=600) for text in sentences]
     right.append(paragraph(f"Model: {model}", style("small"), page.width - 70 * mm, limit=200))
     return [
         heading,

@@ -94,14 +94,17 @@ def make_bundle(
     scales = _map_scales(bundle.load(bundle.find(folder)), validation, run.part(0.2, 0.35))
     write_bundle(replace(content, map_scales=scales), folder)
     result = measure(folder, list(samples), run.part(0.35, 1.0), quick=quick, data=data)
-    summary = {
-        f"{population}_auc": card.text_of(figures["auc"])
-        for population, figures in result["populations"].items()
-    }
-    content = replace(content, metrics=summary, map_scales=scales)
+    content = replace(content, metrics=summary(result), map_scales=scales)
     final = replace(content, card=card.write(content, result, history))
     result["model"]["sha256"] = write_bundle(final, folder)  # the same model, now with its figures
     return result
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """The figures of an evaluation that a bundle states by itself: AUC and coverage of prediction sets by population."""
+    figures = {f"{name}_auc": card.text_of(found["auc"]) for name, found in result["populations"].items()}
+    covered = result.get("conformal", {}).get("populations", {})
+    return figures | {f"{name}_coverage": card.text_of(found["coverage"]) for name, found in covered.items()}
 
 
 def _map_scales(classifier: Any, samples: Sequence[Sample], run: Run) -> dict[str, float]:
