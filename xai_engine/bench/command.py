@@ -12,7 +12,7 @@ from pathlib import Path
 from xai_engine.bench.figures import Figure, as_json, as_markdown, as_text
 from xai_engine.errors import UsageError
 
-PARTS = ("methods", "memory", "reading", "start")
+PARTS = ("methods", "memory", "stopping", "reading", "start")
 PEERS = {
     "captum": "captum",
     "lime": "lime",
@@ -89,6 +89,10 @@ def _measure(part: str, args: argparse.Namespace) -> list[Figure]:
         from xai_engine.bench import memory
 
         return memory.measure(args.model, sample)
+    if part == "stopping":
+        from xai_engine.bench import stopping
+
+        return stopping.measure(args.model, sample, args.repeats, stopping.QUICK if args.quick else ())
     if part == "reading":
         from xai_engine.bench import reading
 

@@ -29,6 +29,7 @@ class Figure:
 
     value: median of `samples`, None where it could not be measured (`note` says why).
     limit: what the project asks for; `higher_is_better` says on which side of it to be.
+    section: heading under which it stands; "" is the first table.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Figure:
     samples: tuple[float, ...] = ()
     peers: tuple[Peer, ...] = ()
     note: str = ""
+    section: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -116,10 +118,20 @@ def agreement_text(peer: Peer) -> str:
     return ", ".join([*parts, *([peer.note] if peer.note else [])])
 
 
+def by_section(figures: Sequence[Figure]) -> list[Figure]:
+    """In their order, but figures of one section together; those of the first table first."""
+    names = ["", *dict.fromkeys(f.section for f in figures if f.section)]
+    return [f for name in names for f in figures if f.section == name]
+
+
 def as_text(machine: Mapping[str, Any], figures: Sequence[Figure]) -> str:
     """For a terminal."""
-    lines = [f"{key}: {value}" for key, value in machine.items()] + [""]
-    for f in figures:
+    lines = [f"{key}: {value}" for key, value in machine.items()]
+    section: str | None = None
+    for f in by_section(figures):
+        if f.section != section:
+            section = f.section
+            lines += ["", *([section] if section else [])]
         tail = "  ".join(part for part in (limit_text(f), f.note) if part)
         lines.append(f"{f.title:<52} {number(f.value):>8} {f.unit:<7} {tail}".rstrip())
         for peer in f.peers:
@@ -134,13 +146,21 @@ def as_markdown(command: str, machine: Mapping[str, Any], figures: Sequence[Figu
     """For docs/bench.md. Generated, so that no figure is ever typed."""
     lines = ["# Bench", "", f"Written by `{command}`; do not edit.", ""]
     lines += ["| machine | |", "|---|---|"] + [f"| {key} | {value} |" for key, value in machine.items()]
-    lines += ["", "| what | here | unit | asked for | note |", "|---|---:|---|---|---|"]
-    lines += [f"| {f.title} | {number(f.value)} | {f.unit} | {limit_text(f)} | {f.note} |" for f in figures]
+    section: str | None = None
+    for f in by_section(figures):
+        if f.section != section:
+            section = f.section
+            lines += ["", *([f"## {section}", ""] if section else [])]
+            lines += ["| what | here | unit | asked for | note |", "|---|---:|---|---|---|"]
+        lines.append(f"| {f.title} | {number(f.value)} | {f.unit} | {limit_text(f)} | {f.note} |")
     rows = [(f, p) for f in figures for p in f.peers]
     if rows:
         lines += [
             "",
-            "Beside others, in the same run, on the same input. Ratio above 1: better here.",
+            "## Beside others",
+            "",
+            "In the same run, on the same input. Ratio above 1: better here. Maps are compared where the network was shown "
+            "the image (the chest field): outside of it ours are 0 by design.",
             "",
             "| what | here | peer | there | unit | ratio | asked for | the two results |",
             "|---|---:|---|---:|---|---:|---|---|",

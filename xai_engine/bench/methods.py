@@ -182,9 +182,11 @@ class Bench:
         for other in others:
             agreement = {}
             if not other.error and other.result is not None and ours is not None:
-                agreement[RANKS] = peers.spearman(ours, other.result)
+                # outside the field there is nothing to compare: ours are 0 there, theirs answer to padding
+                a, b = ours[self.shown.valid], other.result[self.shown.valid]
+                agreement[RANKS] = peers.spearman(a, b)
                 if digits:
-                    agreement[LARGEST] = peers.largest_difference(ours, other.result, factor=factor)
+                    agreement[LARGEST] = peers.largest_difference(a, b, factor=factor)
             out.append(Peer(other.name, other.seconds, agreement, other.error, wanted))
         return tuple(out)
 
@@ -347,15 +349,8 @@ class Bench:
         others = self.peer("torch", "a loop as the authors' code", work, 1, False)
         contest([ours, *others], self.repeats, _say)
         values = ours.result.values if ours.result is not None else None
-        inside = None if values is None else values[self.shown.valid]
-        for other in others:
-            if other.result is not None:
-                other.result = other.result[self.shown.valid]
-        return [
-            _figure(
-                "rise", f"RISE, {masks} masks, {self.size}", ours, None, self.compared(others, inside, 8.0)
-            )
-        ]
+        found = self.compared(others, values, 8.0)
+        return [_figure("rise", f"RISE, {masks} masks, {self.size}", ours, None, found)]
 
     def pool(self) -> list[Figure]:
         """LIME, KernelSHAP, RISE and infidelity from common forwards, beside the dearest of them alone."""

@@ -9,24 +9,26 @@ import argparse
 import dataclasses
 import json
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xai_engine.explain.registry import ParameterDescription
+    from xai_engine.explain.registry import ParameterDescription, Preset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+    parser.add_argument("--presets", action="store_true", help="list the presets only")
 
 
 def run(args: argparse.Namespace) -> int:
     from xai_engine.explain import registry
 
-    methods = registry.describe()
+    presets = registry.presets()
     if args.json:
-        print(json.dumps([dataclasses.asdict(method) for method in methods], ensure_ascii=False, indent=2))
+        entries = [_preset(preset) for preset in presets] if args.presets else _methods()
+        print(json.dumps(entries, ensure_ascii=False, indent=2))
         return 0
-    for method in methods:
+    for method in () if args.presets else registry.describe():
         print(f"{method.name}  ({method.title}; {method.unit})")
         print(textwrap.fill(method.summary, 100, initial_indent="  ", subsequent_indent="  "))
         for parameter in method.parameters:
@@ -34,11 +36,41 @@ def run(args: argparse.Namespace) -> int:
             print(textwrap.fill(text.strip(), 100, initial_indent="    ", subsequent_indent="        "))
         print()
     print("Presets, as in analyze --methods quick")
-    for preset in registry.presets():
+    for preset in presets:
         about = f"{preset.name}: {', '.join(name for name, _ in preset.methods)}. {preset.meaning}"
-        about += f" About {preset.passes} passes, {preset.expected}."
+        about += f" It takes {preset.expected}."
         print(textwrap.fill(about, 100, initial_indent="  ", subsequent_indent="      "))
     return 0
+
+
+def _methods() -> list[dict[str, Any]]:
+    """Every method with its parameters; `presets` names those that it is part of."""
+    from xai_engine.explain import registry
+
+    return [
+        {
+            **dataclasses.asdict(method),
+            "presets": [p.name for p in registry.presets() if method.name in dict(p.methods)],
+        }
+        for method in registry.describe()
+    ]
+
+
+def _preset(preset: Preset) -> dict[str, Any]:
+    """Its methods in the order in which they run, each with the values of all its parameters."""
+    from xai_engine.explain import registry
+
+    methods = [
+        {"name": name, "parameters": dict(registry.create(name, **params).values())}
+        for name, params in preset.methods
+    ]
+    return {
+        "name": preset.name,
+        "title": preset.title,
+        "meaning": preset.meaning,
+        "expected": preset.expected,
+        "methods": methods,
+    }
 
 
 def _text(value: object) -> str:

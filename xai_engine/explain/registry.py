@@ -189,8 +189,7 @@ def describe() -> list[MethodDescription]:
 class Preset:
     """Methods that are asked for together. methods: (name, parameters) in the order in which they run.
 
-    expected: how long it takes, in words, for machines on which it has not run yet. passes: forward passes of one image
-    on the shipped model, a backward pass counted as two.
+    expected: how long it takes, in words, for machines on which it has not run yet (docs/bench.md has it measured).
     """
 
     name: str
@@ -198,7 +197,6 @@ class Preset:
     meaning: str
     methods: tuple[tuple[str, Mapping[str, Value]], ...]
     expected: str
-    passes: int
 
 
 def presets() -> tuple[Preset, ...]:
@@ -213,7 +211,6 @@ _PRESETS = (
         "Three ideas of one look each: a zone, and two ways to share the score out over pixels.",
         (("grad-cam", {}), ("lrp", {}), ("deep-lift", {})),
         "at most 3 s",
-        25,
     ),
     Preset(
         "standard",
@@ -221,7 +218,6 @@ _PRESETS = (
         "Shares of the score, the zone, and what happens when parts are hidden.",
         (("integrated-gradients", {}), ("grad-cam", {}), ("lime", {})),
         "some 10 s",
-        1200,
     ),
     Preset(
         "audit",
@@ -242,7 +238,6 @@ _PRESETS = (
             )
         ),
         "about a minute or more",
-        6000,
     ),
 )
 

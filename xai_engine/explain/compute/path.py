@@ -131,6 +131,7 @@ def blur_integrated_gradients(method: BlurIntegratedGradients, session: Session)
     x, valid, widest = session.x, session.valid, method.blur
 
     def at(position: float) -> torch.Tensor:
+        session.tick()  # a wide blur takes a tenth of a second, and a batch has dozens
         sigma = widest * (1.0 - position)
         return (
             blurred(x, valid, sigma) if sigma > 0.2 else x + (sigma / 0.2) ** 2 * (blurred(x, valid, 0.2) - x)
