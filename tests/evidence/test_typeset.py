@@ -123,3 +123,22 @@ def test_fonts_ship_with_their_licences_and_stay_small() -> None:
     assert sum(font.stat().st_size for font in fonts) < 6_000_000
     for licence in ("DejaVu", "DroidSansFallback", "NanumSquare", "NotoSansThai"):
         assert (folder / f"LICENCE-{licence}.txt").stat().st_size > 1000
+
+
+@given(
+    st.lists(st.lists(st.text("ab ", max_size=30), min_size=3, max_size=3), min_size=1, max_size=5),
+    st.floats(60, 600),
+)
+def test_columns_hold_their_longest_words_where_the_page_does(rows: list[list[str]], width: float) -> None:
+    found = layout.column_widths(rows, width, 8, 6)
+    columns = list(zip(*rows, strict=True))
+    longest = [
+        6 + max(typeset.width(word, 8) for cell in column for word in cell.split(" ")) for column in columns
+    ]
+    whole = [6 + max(typeset.width(cell, 8) for cell in column) for column in columns]
+    assert sum(found) <= width + 1e-6
+    if sum(whole) <= width:
+        assert found == whole
+    elif sum(longest) <= width:
+        assert all(a <= b + 1e-6 <= c + 2e-6 for a, b, c in zip(longest, found, whole, strict=True))
+        assert sum(found) == pytest.approx(width)

@@ -82,6 +82,33 @@ def test_names_are_escaped():
     assert "&lt;script&gt;" in text
 
 
+def test_no_word_is_broken_in_a_narrow_column(tmp_path):
+    pymupdf = pytest.importorskip("pymupdf")
+    auprc = {"images": 34, "hit_rate_non_empty": 0.5, "auprc_pooled": 0.25, "threshold": 0.05}
+    result = {
+        "model": {"name": "m", "version": "1", "sha256": "0"},
+        "split": "test",
+        "populations": {},
+        "rows": [],
+        "unreadable": [],
+        "localisation": {"integrated-gradients": auprc, "grad-cam-plus-plus": auprc},
+        "shortcuts": {
+            "children_under_five": {
+                "images": 624, "verdict": "flagged", "certain": False, "auc": [0.989, 0.982, 0.994],
+                "auc_lungs_only": [0.987, 0.979, 0.992], "fall": [0.003, -0.001, 0.006],
+                "auc_outside_only": [0.753, 0.715, 0.789],
+            }
+        },
+    }  # fmt: skip
+    pages.pdf(result, {}, tmp_path / "e.pdf")
+    with pymupdf.open(tmp_path / "e.pdf") as document:
+        printed = {word[4] for page in document for word in page.get_text("words")}
+    cells = {cell for _, _, rows in pages.tables(result) for row in rows for cell in row}
+    assert {word for cell in cells for word in cell.replace("\u00a0", " ").split()} <= printed
+    lines = [line for page in pymupdf.open(tmp_path / "e.pdf") for line in page.get_text().splitlines()]
+    assert any("0.753" in line and "(0.715–0.789)" in line for line in lines)  # an interval stays whole
+
+
 def test_gap_between_best_and_worst():
     groups = {
         "sex=F": {"auc": [0.9, 0, 1]},

@@ -15,6 +15,7 @@ from reportlab.platypus import Flowable, Paragraph, Spacer, Table, TableStyle
 from xai_engine.errors import UsageError
 from xai_engine.evidence.figures import ACCENT, ALERT, ALERT_WASH, HAIR, INK, SOFT, WASH
 from xai_engine.evidence.typeset import BOLD, MONO, TEXT, paragraph, register
+from xai_engine.evidence.typeset import width as width_of
 
 PAGES: dict[str, tuple[float, float]] = {"A4": A4, "Letter": LETTER}
 MARGIN, TOP, BOTTOM = 18 * mm, 19 * mm, 19 * mm
@@ -176,6 +177,26 @@ def grid(
         ),
         hAlign="LEFT",
     )
+
+
+def column_widths(rows: Sequence[Sequence[str]], width: float, size: float, padding: float) -> list[float]:
+    """Widths (points) of a table's columns that fill at most `width`: no word is broken where all longest words fit side by side.
+
+    Each column gets its longest word, then what is left is shared by what each still lacks to its longest cell (the automatic
+    layout of CSS 2.2, 17.5.2.2). rows: cells in visual order, set at `size` points; padding: both sides of a cell together.
+    """
+    columns = list(zip(*rows, strict=True))
+    least = [
+        max(width_of(word, size) for cell in column for word in cell.split(" ")) + padding
+        for column in columns
+    ]
+    most = [max(width_of(cell, size) for cell in column) + padding for column in columns]
+    if sum(most) <= width:
+        return most
+    if sum(least) >= width:
+        return [width * one / sum(least) for one in least]
+    spare, lacking = width - sum(least), [b - a for a, b in zip(least, most, strict=True)]
+    return [a + spare * more / sum(lacking) for a, more in zip(least, lacking, strict=True)]
 
 
 def box(content: Sequence[Flowable], width: float, *, alert: bool = False) -> Table:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from xai_engine.train import card
 
+_GAP = 7.0  # points between columns
 Table = tuple[str, str, list[list[str]]]  # title, note, rows (the first is the head)
 
 
@@ -19,9 +21,13 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     out: list[Table] = []
     populations = result["populations"]
     figures = [["population", "figure", "value", "lower", "upper"]]
-    figures += [[_text(c) for c in row] for row in card.flat(result) if not str(row[1]).startswith("auc ")]
-    out.append(("Figures", "Intervals are 95 %: DeLong for AUC, Wilson for proportions. "
-                "bootstrap for the others. Floors: auc_naive_… (models that know no chest), ece_if_perfect (a perfectly calibrated "
+    figures += [
+        [_text(row[0]), *(_text(c).replace("_", " ") for c in row[1:])]
+        for row in card.flat(result)
+        if not str(row[1]).startswith("auc ")
+    ]
+    out.append(("Figures", "Intervals are 95 %: DeLong for AUC, Wilson for proportions, "
+                "bootstrap for the others. Floors: auc naive … (models that know no chest), ece if perfect (a perfectly calibrated "
                 "model on as many images).", figures))  # fmt: skip
     groups = [["population", "subgroup", "images", "positive", "AUC", "lower", "upper"]]
     for name, entry in populations.items():
@@ -107,7 +113,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         out.append((f"Robustness, {name}", "The same images, changed.", rows))
     if result["unreadable"]:
         out.append(("Unreadable images", "", [["problem"], *([p] for p in result["unreadable"])]))
-    return out
+    return [(title, note, [[_whole(cell) for cell in row] for row in rows]) for title, note, rows in out]
 
 
 def page(result: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
@@ -119,7 +125,7 @@ def page(result: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
         f"<title>{title}</title><style>body{{font:15px sans-serif;max-width:70em;margin:2em auto;padding:0 1em}}"
         "table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{border-bottom:1px solid #ccc;"
-        "padding:.2em .7em;text-align:left}img{max-width:100%}</style>"
+        "padding:.2em .7em;text-align:left;vertical-align:top}th{vertical-align:bottom;border-color:#000}img{max-width:100%}</style>"
         f"<h1>{title}</h1><p>Model SHA-256 <code>{html.escape(model['sha256'])}</code>. Research use only.</p>"
     ]
     for name, data in pictures.items():
@@ -139,11 +145,10 @@ def pdf(result: Mapping[str, Any], pictures: Mapping[str, bytes], path: Path) ->
     from reportlab.lib import colors
     from reportlab.lib.pagesizes import A4
     from reportlab.lib.styles import ParagraphStyle
-    from reportlab.lib.utils import ImageReader
     from reportlab.platypus import Image, Paragraph, SimpleDocTemplate, Spacer
     from reportlab.platypus import Table as Grid
 
-    from xai_engine.evidence import typeset
+    from xai_engine.evidence import layout, typeset
 
     typeset.register()
     margin = 42.0
@@ -160,20 +165,44 @@ def pdf(result: Mapping[str, Any], pictures: Mapping[str, bytes], path: Path) ->
         text(f"Model SHA-256 {model['sha256']}. Research use only."),
         Spacer(1, 8),
     ]
-    for data in pictures.values():
-        w, h = ImageReader(io.BytesIO(data)).getSize()
-        shown = min(width, w * 0.6)
-        story += [Image(io.BytesIO(data), shown, h * shown / w), Spacer(1, 6)]
+    for row in _abreast(pictures.values(), width):
+        images = [Image(io.BytesIO(data), w, h) for data, w, h in row]
+        plain = [("LEFTPADDING", (0, 0), (-1, -1), 0), ("RIGHTPADDING", (0, 0), (-1, -1), 0)]
+        story += [Grid([images], colWidths=[w for _, w, _ in row], style=plain, hAlign="LEFT"), Spacer(1, 6)]
+    style = [("LINEBELOW", (0, 0), (-1, 0), 0.7, colors.black), ("LINEBELOW", (0, 1), (-1, -1), 0.25, colors.lightgrey),
+             ("VALIGN", (0, 0), (-1, 0), "BOTTOM"), ("VALIGN", (0, 1), (-1, -1), "TOP"),
+             ("LEFTPADDING", (0, 0), (-1, -1), 0), ("RIGHTPADDING", (0, 0), (-1, -1), _GAP),
+             ("TOPPADDING", (0, 0), (-1, -1), 1.5), ("BOTTOMPADDING", (0, 0), (-1, -1), 2.5)]  # fmt: skip
     for heading, note, rows in tables(result):
-        story += [text(heading, head), text(note), Spacer(1, 4)]
+        widths = layout.column_widths(rows, width, body.fontSize, _GAP + 0.5)
         cells = [[text(c) for c in row] for row in rows]
-        style = [("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP"),
-                 ("TOPPADDING", (0, 0), (-1, -1), 1), ("BOTTOMPADDING", (0, 0), (-1, -1), 2)]  # fmt: skip
-        story.append(Grid(cells, colWidths=[width / len(rows[0])] * len(rows[0]), repeatRows=1, style=style))
+        story += [text(heading, head), text(note), Spacer(1, 4)]
+        story.append(Grid(cells, colWidths=widths, repeatRows=1, style=style, hAlign="LEFT"))
     SimpleDocTemplate(
         str(path), pagesize=A4, leftMargin=margin, rightMargin=margin, topMargin=margin, bottomMargin=margin,
         title=f"Evaluation of {model['name']}", invariant=1,
     ).build(story)  # fmt: skip
+
+
+def _whole(cell: str) -> str:
+    """A cell whose intervals, "0.93 (0.84–0.97)", stay on one line."""
+    return re.sub(r"(?<=\d) (?=\()", "\u00a0", cell)
+
+
+def _abreast(pictures: Iterable[bytes], width: float) -> Iterator[list[tuple[bytes, float, float]]]:
+    """Rows of pictures with the size of each in points, as many beside each other as fit."""
+    from reportlab.lib.utils import ImageReader
+
+    row: list[tuple[bytes, float, float]] = []
+    for data in pictures:
+        w, h = ImageReader(io.BytesIO(data)).getSize()
+        shown = min(width / 2 if w < 1.4 * h else width, w * 0.6)
+        if row and sum(each[1] for each in row) + shown > width:
+            yield row
+            row = []
+        row.append((data, shown, h * shown / w))
+    if row:
+        yield row
 
 
 def _text(value: Any) -> str:
