@@ -304,15 +304,17 @@ def polygon(points: Points, ratio: float) -> QPolygonF:
     return QPolygonF([QPointF(float(x) / ratio, float(y) / ratio) for x, y in points])
 
 
-def region(painter: QPainter, shape: Region, view: Viewport, ratio: float, selected: bool) -> None:
-    """Outline and name; the selected one with handles."""
+def region(
+    painter: QPainter, shape: Region, view: Viewport, ratio: float, selected: bool, handled: bool = True
+) -> None:
+    """Outline and name; the selected one with handles, where it can be moved (`handled`)."""
     drawn = polygon(view.to_device(outline(shape)), ratio)
     tint = QColor(DARK.text if selected else DARK.good)
     painter.setBrush(Qt.BrushStyle.NoBrush)
     for pen in (QPen(_HALO, 3.5), QPen(tint, 1.8 if selected else 1.5)):
         painter.setPen(pen)
         painter.drawPolygon(drawn)
-    if selected:
+    if selected and handled:
         painter.setPen(QPen(QColor(0, 0, 0), 1))
         painter.setBrush(tint)
         for x, y in view.to_device(handles(shape)) / ratio:
@@ -354,16 +356,21 @@ def paint_all(
     ratio: float,
     layers: Sequence[Layer],
     titled: bool = True,
+    marked: CaseModel | None = None,
 ) -> None:
-    """Everything that is not the radiograph and not a map, over a whole canvas. layers, titled: see `colour_bar`."""
+    """Everything that is not the radiograph and not a map, over a whole canvas.
+
+    layers, titled: see `colour_bar`. marked: the case whose regions are drawn; of another one without handles.
+    """
     radiograph = case.radiograph
     assert radiograph is not None
-    chosen = case.region(case.selected_region)
-    across = None if chosen is None else case.comparison.counterpart(chosen)
+    marked = marked or case
+    chosen = marked.region(marked.selected_region)
+    across = None if chosen is None else marked.comparison.counterpart(chosen)
     if across is not None:
         counterpart(painter, across, view, ratio)
-    for shape in case.regions:
-        region(painter, shape, view, ratio, shape.id == case.selected_region)
+    for shape in marked.regions:
+        region(painter, shape, view, ratio, shape is chosen, handled=marked is case)
     area = box.adjusted(MARGIN, MARGIN, -MARGIN, -MARGIN)
     lower = area.bottom()
     if radiograph.spacing is not None:

@@ -131,6 +131,7 @@ class ViewArea(QWidget):
         self._grid.setSpacing(2)
         self._grid.addWidget(self._main, 0, 0)
         listen(case.changed, self._case_changed)
+        listen(case.comparison.changed, self._compared)
         self.canvas.viewport_changed.connect(lambda: self._follow(self.canvas))
         self.canvas.tool_changed.connect(self._share_tool)
 
@@ -184,7 +185,7 @@ class ViewArea(QWidget):
         return cell
 
     def _share_tool(self, name: str, view: CanvasView | None = None) -> None:
-        """Companions look with the same tool; regions are drawn in the main view only."""
+        """Companions look with the same tool; regions are seen in all views, drawn and moved in the main one."""
         for each in [view] if view is not None else self.companions:
             each.set_tool(name if name in _LOOKING else "pan")
 
@@ -240,6 +241,14 @@ class ViewArea(QWidget):
                 self._copy_view(view.case)
         elif field in ("layers", "trust"):
             self._spread_maps()
+        elif field in ("regions", "selection", "history"):
+            for view in self.companions:  # they draw the main view's regions
+                view.update()
+
+    def _compared(self, _what: str) -> None:
+        """The mirror region comes with the mid-line."""
+        for view in self.companions:
+            view.update()
 
     def _companion_changed(self, field: str) -> None:
         """A window set in one view holds for all."""

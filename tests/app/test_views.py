@@ -15,7 +15,9 @@ from app.model.case import CaseModel
 from app.theme import DARK
 from app.window.views import SHAPES, Cell, ViewArea, best
 from tests.app import cards, cases
+from tests.e2e.driver import as_array
 from xai_engine.radiograph.colour import LayerStyle
+from xai_engine.radiograph.regions import Region
 
 SHAPE = (90, 80)
 METHODS = (
@@ -209,3 +211,30 @@ def test_a_draft_of_a_smooth_image_is_close_and_the_settled_picture_exact(scale:
     assert np.array_equal(sampler.sample(view), exact)
     assert sampler.at_hand(view)
     assert np.array_equal(sampler.sample(view, draft=True), exact)
+
+
+def test_every_view_draws_the_regions_and_only_the_main_one_measures_them(
+    area: ViewArea, case: CaseModel
+) -> None:
+    add(case, 3)
+    area.compare()
+    QApplication.processEvents()
+    before = [as_array(cell.canvas.grab_picture()).astype(int) for cell in area.cells]
+    box = Region("rectangle", np.array([(20.0, 15.0), (60.0, 55.0)]), "", "a")
+    case.add_region(box)
+    QApplication.processEvents()
+    for cell, plain in zip(area.cells, before, strict=True):
+        canvas = cell.canvas
+        changed = np.abs(as_array(canvas.grab_picture()).astype(int) - plain).sum(2) > 60
+        for row, column in ((20, 35), (60, 35), (40, 15), (40, 55)):  # the middle of each side
+            x, y = canvas.viewport.to_device([(row, column)])[0]
+            assert changed[round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3].any()
+        x, y = canvas.viewport.to_device([(40, 35)])[0]
+        assert not changed[round(y) - 5 : round(y) + 6, round(x) - 5 : round(x) + 6].any()
+    assert area.canvas.measurer.wait()
+    assert list(case.statistics) == ["a"]
+    assert not any(view.case.regions or view.case.statistics for view in area.companions)
+    case.remove_region("a")
+    QApplication.processEvents()
+    after = [as_array(cell.canvas.grab_picture()) for cell in area.cells]
+    assert all(np.array_equal(a, b) for a, b in zip(after, before, strict=True))
