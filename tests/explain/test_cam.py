@@ -289,7 +289,7 @@ def test_lattice_is_where_the_gradient_comes_from(kind: str) -> None:
     kept = {}
     layer = net.get_submodule(KINDS[kind].layer)
     handle = layer.register_forward_hook(lambda m, a, out: kept.update(a=out.clone()) or out.clone())
-    with alignment.traced(net) as trace:
+    with alignment.traced(net, (side, side)) as trace:
         net(x)
     handle.remove()
     a = kept["a"]

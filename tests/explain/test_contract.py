@@ -263,7 +263,7 @@ def test_progress_and_cancellation_reach_into_a_pass() -> None:
     done = small("rise").explain(model, image(), "pneumonia", Run(seed=7, cancel=token))
     assert done.partial
     assert done.forwards == 0
-    backward = small("saliency").explain(model, image(), "pneumonia", Run(seed=7, cancel=StopAfter(60)))
+    backward = small("saliency").explain(model, image(), "pneumonia", Run(seed=7, cancel=StopAfter(22)))
     assert backward.partial
     assert backward.forwards == 0
 

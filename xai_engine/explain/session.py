@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from xai_engine import __version__
 from xai_engine.classifier.backends import base as backends
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Passed = Callable[[torch.Tensor, str], torch.Tensor]
 GRADIENT_BATCH = 8  # images of one backward pass: bounds the memory for activations
+_NO_WORK = (nn.Identity, nn.Dropout, nn.Flatten, nn.BatchNorm2d, nn.ReLU, nn.Hardtanh)
 BF16_GATE = 0.995  # rank correlation with fp32 that reduced precision must reach on this image
 BF16_MINIMUM = 96  # scores below which checking costs more than bf16 saves
 BF16_CHECKED = 32  # images scored in both precisions
@@ -108,10 +110,12 @@ class Session:
                 cost = backends.operations(self.network, tuple(self.x.shape[1:]))
                 self.batch_size = backends.unit_size(cost, self.classifier.batch_size)
                 self.gradient_batch = min(self.gradient_batch, 2 * self.batch_size)
-            for module in self.network.modules():
-                if not any(True for _ in module.children()):
-                    stack.callback(module.register_forward_pre_hook(self._before).remove)
-                    stack.callback(module.register_forward_hook(self._after).remove)
+            handles: list[RemovableHandle] = []
+            stack.callback(_removed, handles)
+            for module in _modules(self.network):
+                if _is_work(module):
+                    handles.append(module.register_forward_pre_hook(self._before))
+                    handles.append(module.register_forward_hook(self._after))
             self._stack = stack.pop_all()
         return self
 
@@ -190,7 +194,7 @@ class Session:
         """Whether somebody looks into the network, or changes what a layer puts out: compiled copies know no hooks."""
         return any(
             len(m._forward_hooks) > ours or len(m._forward_pre_hooks) > ours
-            for m, ours in ((m, 0 if any(True for _ in m.children()) else 1) for m in self.network.modules())
+            for m, ours in ((m, int(_is_work(m))) for m in _modules(self.network))
         )
 
     def scored(
@@ -402,19 +406,50 @@ class Session:
 @contextmanager
 def as_found(network: nn.Module) -> Iterator[None]:
     """Eval mode and frozen weights inside; modes, `requires_grad` and `.grad` as before at the end."""
-    modes = [(module, module.training) for module in network.modules()]
-    flags = [(p, p.requires_grad, p.grad) for p in network.parameters()]
+    modules = _modules(network)
+    modes = [(module, module.training) for module in modules]
+    parameters = {id(p): p for module in modules for p in module._parameters.values() if p is not None}
+    flags = [(p, p.requires_grad, p.grad) for p in parameters.values()]
     try:
-        network.eval()
-        for p, _, _ in flags:
-            p.requires_grad_(False)
+        if any(training for _, training in modes):
+            network.eval()
+        for p, wanted, _ in flags:
+            if wanted:
+                p.requires_grad_(False)
         yield
     finally:
+        # only what differs: a module's attributes are slow to set, and this runs around every explanation
         for module, training in modes:
-            module.training = training
+            if module.training is not training:
+                module.training = training
         for p, wanted, gradient in flags:
-            p.requires_grad_(wanted)
-            p.grad = gradient
+            if p.requires_grad is not wanted:
+                p.requires_grad_(wanted)
+            if p.grad is not gradient:
+                p.grad = gradient
+
+
+def _removed(handles: list[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()
+
+
+def _modules(network: nn.Module) -> list[nn.Module]:
+    """`network.modules()`, each once, without its generators within generators: several of these in every explanation
+    took as long as a tenth of a forward pass."""
+    found: dict[int, nn.Module] = {}
+    waiting = [network]
+    while waiting:
+        module = waiting.pop()
+        if id(module) not in found:
+            found[id(module)] = module
+            waiting += [m for m in module._modules.values() if m is not None]
+    return list(found.values())
+
+
+def _is_work(module: nn.Module) -> bool:
+    """Whether hooks look for cancellation here: at modules without parts, but for those that take no time of their own."""
+    return not isinstance(module, _NO_WORK) and not any(m is not None for m in module._modules.values())
 
 
 def _lies_over(module: nn.Module, output: torch.Tensor, image: torch.Tensor) -> bool:

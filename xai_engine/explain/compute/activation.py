@@ -42,7 +42,8 @@ class _Layer:
         self.name = session.layer_name(method.layer)
         session.plan(3 if with_gradient else 1, "features", share)
         self.gradient = torch.empty(0)
-        with session.tap(method.layer) as taken, alignment.traced(session.network) as trace:
+        image = (int(session.x.shape[2]), int(session.x.shape[3]))
+        with session.tap(method.layer) as taken, alignment.traced(session.network, image) as trace:
             if with_gradient:
                 with torch.enable_grad():
                     score = session.classifier.differentiable_scores(session.x.clone(), session.target)
@@ -58,7 +59,6 @@ class _Layer:
                 leaf = self._reached(taken)
         self.activation = leaf.detach()[0].double()
         self.cells = self.activation.shape[1] * self.activation.shape[2]
-        image = (int(session.x.shape[2]), int(session.x.shape[3]))
         layer = (int(leaf.shape[2]), int(leaf.shape[3]))
         lattice = trace.lattice(image, layer) if method.alignment == "receptive-field" else None
         if lattice is None and method.alignment == "receptive-field":

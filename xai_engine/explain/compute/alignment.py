@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -52,9 +53,18 @@ class Trace:
         return Lattice((first[0], first[1]), (step[0], step[1]))
 
 
+_TRACES: WeakKeyDictionary[nn.Module, dict[Size, Trace]] = WeakKeyDictionary()
+
+
 @contextmanager
-def traced(network: nn.Module) -> Iterator[Trace]:
-    """Follow the passes that are made inside."""
+def traced(network: nn.Module, image: Size) -> Iterator[Trace]:
+    """Follow the passes of images of one size that are made inside. What a pass does to sizes is the same for all
+    such images: it is followed once per network.
+    """
+    known = _TRACES.setdefault(network, {})
+    if image in known:
+        yield known[image]
+        return
     trace = Trace()
 
     def hook(module: Any, args: Any, output: torch.Tensor) -> None:
@@ -75,6 +85,7 @@ def traced(network: nn.Module) -> Iterator[Trace]:
     ]
     try:
         yield trace
+        known[image] = trace  # not where the pass was broken off
     finally:
         for handle in handles:
             handle.remove()
