@@ -163,7 +163,7 @@ def test_every_control_can_be_reached_and_has_a_name(panel: LayersPanel, case: C
 
 
 def test_the_wheel_over_a_box_does_not_change_it(panel: LayersPanel, case: CaseModel) -> None:
-    from tests.app.test_canvas_view import wheel
+    from tests.app.canvas_hands import wheel
 
     wheel(card(panel, case).colours, 5, 5, -120)  # type: ignore[arg-type]
     assert case.layers[-1].style == LayerStyle()

@@ -1,0 +1,150 @@
+"""Regions drawn, moved and measured on the canvas."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtTest import QTest
+
+from app.canvas.view import CanvasView
+from app.model.case import CaseModel
+from tests.app import cases
+from tests.app.canvas_hands import COLUMNS, LEFT, ROWS, drag, place
+from xai_engine.radiograph import regions
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "ellipse"])
+@pytest.mark.parametrize("steps", ["", "R", "H", "LV"])
+def test_a_drawn_box_is_where_it_was_drawn(
+    canvas: CanvasView, case: CaseModel, kind: str, steps: str
+) -> None:
+    for step in steps:
+        QTest.keyClick(canvas, step)
+    canvas.actual_size()
+    canvas.set_tool(kind)
+    drag(canvas, LEFT, place(canvas, 50, 60), place(canvas, 80, 70), place(canvas, 110, 160))
+    (region,) = case.regions
+    assert region.kind == kind
+    frame = np.sort(region.points, axis=0)
+    np.testing.assert_allclose(frame, [[50, 60], [110, 160]], atol=0.51)
+    assert case.selected_region == region.id
+    case.undo()
+    assert case.regions == ()
+
+
+def test_shift_makes_a_square_in_millimetres(canvas: CanvasView, case: CaseModel) -> None:
+    canvas.actual_size()
+    canvas.set_tool("rectangle")
+    drag(canvas, LEFT, place(canvas, 50, 60), place(canvas, 60, 160), key=Qt.KeyboardModifier.ShiftModifier)
+    size = np.ptp(case.regions[0].points, axis=0)
+    assert size[0] * 0.2 == pytest.approx(size[1] * 0.1)
+    assert size[1] == pytest.approx(100, abs=1)
+
+
+@pytest.mark.parametrize("close", ["enter", "double-click", "first vertex"])
+def test_a_polygon_by_clicks(canvas: CanvasView, case: CaseModel, close: str) -> None:
+    canvas.actual_size()
+    canvas.set_tool("polygon")
+    vertices = [(50, 60), (50, 160), (120, 110)]
+    for vertex in vertices:
+        drag(canvas, LEFT, place(canvas, *vertex))
+    assert case.regions == ()
+    at = QPoint(*(round(v) for v in place(canvas, *vertices[-1])))
+    if close == "enter":
+        QTest.keyClick(canvas, Qt.Key.Key_Return)
+    elif close == "double-click":
+        QTest.mouseDClick(canvas, LEFT, pos=at)
+    else:
+        drag(canvas, LEFT, place(canvas, *vertices[0]))
+    (region,) = case.regions
+    np.testing.assert_allclose(region.points, vertices, atol=0.51)
+
+
+def test_escape_drops_what_is_being_drawn(canvas: CanvasView, case: CaseModel) -> None:
+    canvas.set_tool("polygon")
+    for vertex in ((50, 60), (50, 160), (120, 110)):
+        drag(canvas, LEFT, place(canvas, *vertex))
+    QTest.keyClick(canvas, Qt.Key.Key_Escape)
+    QTest.keyClick(canvas, Qt.Key.Key_Return)
+    assert case.regions == ()
+    assert not case.can_undo
+
+
+def test_a_freehand_outline_covers_what_was_circled(canvas: CanvasView, case: CaseModel) -> None:
+    canvas.actual_size()
+    canvas.set_tool("freehand")
+    angle = np.linspace(0, 2 * np.pi, 100)
+    drag(canvas, LEFT, *(place(canvas, 120 + 50 * np.sin(a), 160 + 50 * np.cos(a)) for a in angle))
+    (region,) = case.regions
+    assert len(region.points) < 100
+    area = regions.mask(region, (ROWS, COLUMNS)).sum()
+    assert area == pytest.approx(np.pi * 50**2, rel=0.02)
+
+
+@pytest.mark.parametrize("steps", ["", "R", "LH", "V"])
+def test_moving_and_resizing_under_rotation_and_flip(canvas: CanvasView, case: CaseModel, steps: str) -> None:
+    case.add_region(regions.Region("rectangle", np.array([[50.0, 60.0], [110.0, 160.0]]), "", "a"))
+    for step in steps:
+        QTest.keyClick(canvas, step)
+    canvas.actual_size()
+    canvas.set_tool("select")
+    drag(canvas, LEFT, place(canvas, 80, 100), place(canvas, 90, 110), place(canvas, 100, 95))
+    np.testing.assert_allclose(case.regions[0].points, [[70, 55], [130, 155]], atol=1.01)
+    drag(canvas, LEFT, place(canvas, *case.regions[0].points[1]), place(canvas, 100, 100))
+    np.testing.assert_allclose(case.regions[0].points, [[70, 55], [100, 100]], atol=1.51)
+    case.undo()
+    case.undo()
+    np.testing.assert_array_equal(case.regions[0].points, [[50, 60], [110, 160]])
+
+
+def test_escape_in_a_drag_puts_the_region_back(canvas: CanvasView, case: CaseModel) -> None:
+    region = regions.Region("rectangle", np.array([[50.0, 60.0], [110.0, 160.0]]), "", "a")
+    case.add_region(region)
+    canvas.set_tool("select")
+    x, y = place(canvas, 80, 100)
+    QTest.mousePress(canvas, LEFT, pos=QPoint(round(x), round(y)))
+    case.update_region(replace(region, points=region.points + 10))
+    QTest.keyClick(canvas, Qt.Key.Key_Escape)
+    QTest.mouseRelease(canvas, LEFT, pos=QPoint(round(x), round(y)))
+    assert case.regions == (region,)
+    assert not case.editing
+
+
+def test_keys_for_regions(canvas: CanvasView, case: CaseModel) -> None:
+    region = regions.Region("rectangle", np.array([[50.0, 60.0], [110.0, 160.0]]), "", "a")
+    case.add_region(region)
+    canvas.rotate(90)
+    QTest.keyClick(canvas, Qt.Key.Key_Right)  # on the screen; in the image that is up
+    np.testing.assert_array_equal(case.regions[0].points, region.points - (1, 0))
+    QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert case.regions == (region,)
+    QTest.keyClick(canvas, Qt.Key.Key_Delete)
+    assert case.regions == ()
+    QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    QTest.keyClick(canvas, Qt.Key.Key_Y, Qt.KeyboardModifier.ControlModifier)
+    assert case.regions == ()
+
+
+def test_numbers_follow_the_regions(canvas: CanvasView, case: CaseModel) -> None:
+    assert case.radiograph is not None
+    layer = case.add_layer(cases.explanation((ROWS, COLUMNS)))
+    region = regions.Region("ellipse", np.array([[50.0, 60.0], [110.0, 160.0]]), "Spot", "a")
+    case.add_region(region)
+    assert canvas.measurer.wait()
+    maps = {"integrated-gradients": layer.source_map}
+    expected = regions.measure(case.radiograph, region, maps)
+    assert replace(case.statistics["a"], maps={}) == replace(expected, maps={})
+    ours, theirs = case.statistics["a"].maps["integrated-gradients"], expected.maps["integrated-gradients"]
+    for name in ("total", "mean", "share_positive", "share_negative"):
+        assert getattr(ours, name) == pytest.approx(getattr(theirs, name), rel=1e-5)
+    bigger = replace(region, points=np.array([[40.0, 60.0], [110.0, 160.0]]))
+    case.update_region(bigger)
+    case.remove_layer(layer.id)
+    assert canvas.measurer.wait()
+    assert case.statistics["a"] == regions.measure(case.radiograph, bigger)
+    case.undo()
+    assert canvas.measurer.wait()
+    assert case.statistics["a"] == regions.measure(case.radiograph, region)
