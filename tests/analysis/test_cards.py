@@ -32,7 +32,8 @@ def test_cards_are_in_the_record_and_come_back(tiny_model: Path, image_file: Pat
     assert list(case.reliability) == ["grad-cam", "saliency"]
     folder = pipeline.write(case, tmp_path / "chest", report=True)
     saved = json.loads((folder / "analysis.json").read_text())["explanations"]
-    alone = tasks.assess(radiograph, case.explanations, "quick", 7, str(tiny_model), "cpu", "fp32", run=Run())
+    same = {"model": str(tiny_model), "device": "cpu", "precision": "fp32"}
+    alone = tasks.assess(radiograph, case.explanations, "quick", 7, run=Run(), **same)
     for name, entry, expected in zip(case.names(), saved, alone, strict=True):
         found = ReliabilityCard.from_json(entry["reliability"])
         assert replace(found, seconds=0.0) == replace(expected, seconds=0.0)

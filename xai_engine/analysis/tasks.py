@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from xai_engine.errors import RefusedImage
 
@@ -58,6 +58,15 @@ def export_picture(
     display.write_picture(radiograph, display.select(radiograph, window), Path(path), invert)
 
 
+class Options(TypedDict, total=False):
+    """Which model, and what it runs on: the keywords of every task that needs one. Defaults as in `classifier`."""
+
+    model: str | Path | None
+    device: str
+    precision: str
+    threads: int
+
+
 def classifier(
     model: str | Path | None = None, device: str = "auto", precision: str = "auto", threads: int = 0
 ) -> Classifier:
@@ -76,14 +85,16 @@ def classifier(
     return _CLASSIFIERS[key]
 
 
-def warm_up(
-    model: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    threads: int = 0,
-    *,
-    run: Run,
-) -> tuple[ModelInfo, dict[str, Any]]:
+def _shown(radiograph: Radiograph, options: Options) -> tuple[Classifier, ModelInput]:
+    """The model, and what it is shown of the image. Raises RefusedImage, ModelError."""
+    loaded = classifier(**options)
+    prepared = loaded.prepared([radiograph])[0]
+    if prepared.refusal:
+        raise RefusedImage(f"{radiograph.path}: {prepared.refusal}")
+    return loaded, prepared.input
+
+
+def warm_up(*, run: Run, **options: Unpack[Options]) -> tuple[ModelInfo, dict[str, Any]]:
     """Load the model and run it once, so that the first image does not wait for it.
 
     Returns its card and the environment of `runtime.device.environment`. Raises ModelError.
@@ -94,38 +105,22 @@ def warm_up(
     import torch
 
     run.check(0.5, "loading the model")
-    loaded = classifier(model, device, precision, threads)
+    loaded = classifier(**options)
     run.check(0.8, "warming up")
     loaded.scores(torch.zeros(1, *loaded.info.input_shape), loaded.info.classes[-1])
     run.step(1.0, "ready")
     return loaded.info, devices.environment(loaded.policy)
 
 
-def predict(
-    radiograph: Radiograph,
-    model: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    threads: int = 0,
-    *,
-    run: Run,
-) -> Prediction:
+def predict(radiograph: Radiograph, *, run: Run, **options: Unpack[Options]) -> Prediction:
     """The verdict on one image; `readable` False where the gate refuses it. Raises ModelError, Cancelled."""
-    return classifier(model, device, precision, threads).predict([radiograph], run)[0]
+    return classifier(**options).predict([radiograph], run)[0]
 
 
-def prepare(
-    radiograph: Radiograph,
-    model: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    threads: int = 0,
-    *,
-    run: Run,
-) -> ModelInput:
+def prepare(radiograph: Radiograph, *, run: Run, **options: Unpack[Options]) -> ModelInput:
     """What the network is shown of the image."""
     run.step(0.0, "preparing")
-    return classifier(model, device, precision, threads).prepare(radiograph)
+    return classifier(**options).prepare(radiograph)
 
 
 def explain(
@@ -134,12 +129,9 @@ def explain(
     params: Mapping[str, Any],
     target: str | None = None,
     seed: int = 0,
-    model: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    threads: int = 0,
     *,
     run: Run,
+    **options: Unpack[Options],
 ) -> Explanation:
     """One map. A run that is cancelled gives what there is, marked partial.
 
@@ -149,12 +141,9 @@ def explain(
 
     chosen = registry.create(method, **params)
     run.step(0.0, "preparing")
-    loaded = classifier(model, device, precision, threads)
-    prepared = loaded.prepared([radiograph])[0]
-    if prepared.refusal:
-        raise RefusedImage(f"{radiograph.path}: {prepared.refusal}")
+    loaded, shown = _shown(radiograph, options)
     run.seed = seed
-    return chosen.explain(loaded, prepared.input, target or loaded.info.classes[-1], run)
+    return chosen.explain(loaded, shown, target or loaded.info.classes[-1], run)
 
 
 def channels(
@@ -162,23 +151,17 @@ def channels(
     layer: str = "",
     count: int = 12,
     target: str | None = None,
-    model: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    threads: int = 0,
     *,
     run: Run,
+    **options: Unpack[Options],
 ) -> tuple[Explanation, ...]:
     """The channels of a layer that move the score most: see compute.channels.strongest_channels. Raises as it does, and
     RefusedImage, ModelError."""
     from xai_engine.explain.compute.channels import strongest_channels
 
     run.step(0.0, "preparing")
-    loaded = classifier(model, device, precision, threads)
-    prepared = loaded.prepared([radiograph])[0]
-    if prepared.refusal:
-        raise RefusedImage(f"{radiograph.path}: {prepared.refusal}")
-    return strongest_channels(loaded, prepared.input, target or loaded.info.classes[-1], layer, count, run)
+    loaded, shown = _shown(radiograph, options)
+    return strongest_channels(loaded, shown, target or loaded.info.classes[-1], layer, count, run)
 
 
 def assess(
@@ -186,12 +169,9 @@ def assess(
     explanations: Sequence[Explanation],
     cards: str = "standard",
     seed: int = 0,
-    model: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    threads: int = 0,
     *,
     run: Run,
+    **options: Unpack[Options],
 ) -> tuple[ReliabilityCard, ...]:
     """How far each map can be trusted, in order. explanations: as `explain` gave them, of one target. cards: quick,
     standard or audit. A run that is cancelled gives what there is, marked partial.
@@ -199,28 +179,18 @@ def assess(
     Raises UsageError, RefusedImage, ModelError.
     """
     from xai_engine.analysis import pipeline
-    from xai_engine.assess import options
+    from xai_engine.assess.options import preset
 
-    chosen = options.preset(cards)
+    chosen = preset(cards)
     run.step(0.0, "preparing")
     run.seed = seed
-    return pipeline.assess(
-        radiograph, classifier(model, device, precision, threads), explanations, chosen, run
-    )
+    return pipeline.assess(radiograph, classifier(**options), explanations, chosen, run)
 
 
-def midline(
-    radiograph: Radiograph,
-    model: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    threads: int = 0,
-    *,
-    run: Run,
-) -> Midline:
+def midline(radiograph: Radiograph, *, run: Run, **options: Unpack[Options]) -> Midline:
     """Where the chest is mirrored. Raises ModelError."""
     run.step(0.0, "finding the mid-line")
-    return classifier(model, device, precision, threads).midline(radiograph)
+    return classifier(**options).midline(radiograph)
 
 
 def what_if(
@@ -229,19 +199,16 @@ def what_if(
     fill: Fill,
     samples: int = 20,
     seed: int = 0,
-    model: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    threads: int = 0,
     *,
     run: Run,
+    **options: Unpack[Options],
 ) -> WhatIf:
     """The score with `region` changed, and with random regions changed the same way; see explain.compute.what_if.
 
     Raises UsageError, RefusedImage, ModelError, Cancelled; cancelled late it gives what there is, marked partial.
     """
     run.step(0.0, "preparing")
-    loaded = classifier(model, device, precision, threads)
+    loaded = classifier(**options)
     from xai_engine.explain.compute.what_if import ask
 
     run.seed = seed
@@ -264,23 +231,19 @@ def analyze(
     target: str | None = None,
     seed: int = 0,
     roi: Sequence[Region] = (),
-    model: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
     cards: str = "none",
-    threads: int = 0,
     *,
     run: Run,
+    **options: Unpack[Options],
 ) -> CaseReview:
     """The whole job for one image: see `pipeline.analyze`. methods: (name, parameters); cards: none, quick, …"""
     from xai_engine.analysis import pipeline
-    from xai_engine.assess import options
+    from xai_engine.assess.options import preset
     from xai_engine.explain import registry
 
     chosen = [registry.create(name, **params) for name, params in methods]
-    trust = None if cards == "none" else options.preset(cards)
-    loaded = classifier(model, device, precision, threads)
-    return pipeline.analyze(radiograph, loaded, chosen, target, seed, roi, run, cards=trust)
+    trust = None if cards == "none" else preset(cards)
+    return pipeline.analyze(radiograph, classifier(**options), chosen, target, seed, roi, run, cards=trust)
 
 
 def report(case: CaseReview, path: str | Path, page: str = "A4", *, run: Run) -> str:
