@@ -19,6 +19,7 @@ from xai_engine.classifier.predict import Classifier
 from xai_engine.evidence import record
 from xai_engine.explain import registry
 from xai_engine.explain.compute.what_if import ask
+from xai_engine.explain.what_if import Fill
 from xai_engine.paths import data_root, resources_dir
 from xai_engine.radiograph import correct, display, mirror, regions
 from xai_engine.radiograph.read import read
@@ -80,6 +81,29 @@ def test_corrections_are_in_the_record(
     again = recall.recall(folder, image_file, tiny_model)
     assert np.array_equal(again.radiograph.pixels, image.pixels)
     assert again.radiograph.sha256 == image.sha256 == again.explanations[0].image_sha256
+
+
+@pytest.mark.parametrize("fill", ["inpaint", "mirror"])
+def test_a_result_read_back_gets_its_changed_picture_again(
+    classifier: Classifier, tiny_model: Path, image_file: Path, tmp_path: Path, fill: Fill
+) -> None:
+    case = pipeline.analyze(read(image_file), classifier, [], None, 5, (LEFT,), Run(), what_if=fill)
+    folder = pipeline.write(case, tmp_path / "out")
+    back = recall.recall(folder, model=tiny_model)
+    assert back.what_if["a"].patch is None
+    drawn = recall.with_pictures(back, tiny_model).what_if["a"]
+    truth = case.what_if["a"].patch
+    assert truth is not None
+    assert drawn.patch is not None
+    assert (drawn.patch.row, drawn.patch.column) == (truth.row, truth.column)
+    np.testing.assert_array_equal(drawn.patch.values, truth.values)
+    assert replace(drawn, patch=None).to_json() == back.what_if["a"].to_json()
+
+    other = replace(back.what_if["a"].after, logit=back.what_if["a"].after.logit + 0.1)
+    doubtful = replace(back, what_if={"a": replace(back.what_if["a"], after=other)})
+    assert (
+        recall.with_pictures(doubtful, tiny_model).what_if["a"].patch is None
+    )  # not the picture that was scored
 
 
 @shipped

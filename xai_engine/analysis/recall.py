@@ -101,6 +101,29 @@ def recall(
     )
 
 
+def with_pictures(case: CaseReview, model: Path | str | None = None) -> CaseReview:
+    """The changed picture of every what-if, which no folder holds, made anew as it was: same fill, seed and mid-line.
+
+    model: where it is now. Loads the model where there is a what-if; a picture whose score is not the recorded one is left
+    out. Raises ModelError.
+    """
+    asked = {key: case.what_if[key] for key in case.what_if if key in case.mirrors}
+    if not asked:
+        return case
+    from dataclasses import replace
+
+    from xai_engine.classifier import bundle
+    from xai_engine.explain.compute.what_if import with_picture
+    from xai_engine.runtime import device
+
+    classifier = bundle.load(bundle.find(model or case.prediction.model.name), device.choose("cpu", "fp32"))
+    pictures = {
+        key: with_picture(classifier, case.radiograph, one, case.mirrors[key].line)
+        for key, one in asked.items()
+    }
+    return replace(case, what_if={**case.what_if, **pictures})
+
+
 def _prediction(saved: dict[str, Any], info: Any, environment: dict[str, Any]) -> Any:
     from xai_engine.classifier.types import OperatingPoint, Prediction
 

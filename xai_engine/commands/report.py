@@ -1,6 +1,6 @@
 """Make the PDF of an earlier result anew, from its folder and the image, without computing the maps again.
 
-The image and the model must be the very ones: their SHA-256 is compared.
+Of what-ifs only the changed picture is made anew, to be shown beside the original. The image and the model must be the very ones: their SHA-256 is compared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from xai_engine.analysis import pipeline, recall
     from xai_engine.evidence import report
 
-    case = recall.recall(args.folder, args.image, args.model)
+    case = recall.with_pictures(recall.recall(args.folder, args.image, args.model), args.model)
     out = args.out or args.folder / pipeline.REPORT
     report.write(case, out, args.page)
     print(out)

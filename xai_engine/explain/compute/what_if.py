@@ -47,6 +47,7 @@ INSIDE = (
 )  # share of a random region that must lie in the lungs: the first that leaves enough places
 OVERLAP = 0.1  # most of the region's area that a random region may cover
 APART = 0.5  # logit; `anew` farther than this from `after` is worth a note
+SAME = 1e-3  # logit: a picture made anew is the one that was scored
 _Mask = npt.NDArray[np.bool_]
 
 
@@ -83,13 +84,7 @@ def ask(
     notes: list[str] = []
 
     def changed(at: _Mask, stream: int) -> npt.NDArray[np.float32]:
-        if fill == "inpaint":
-            return fills.inpaint(prepared.grey, prepared.valid, at, run.rng(stream))
-        if fill == "blur":
-            return fills.blur(prepared.grey, prepared.valid, at)
-        if fill == "mean":
-            return fills.mean(prepared.grey, prepared.valid, at)
-        picture, share = fills.mirror(prepared.grey, prepared.valid, at, line, where.step)
+        picture, share = where.changed(fill, at, run.rng(stream), line)
         if stream == 0 and share < 0.99:
             notes.append(f"{1 - share:.0%} of the region has no counterpart in the image and stays as it is.")
         return picture
@@ -157,6 +152,21 @@ def ask(
     )
 
 
+def with_picture(classifier: Classifier, radiograph: Radiograph, asked: WhatIf, line: Midline) -> WhatIf:
+    """A result that was read back, with the changed picture made anew; as it is where that picture does not get the score
+    that was recorded (another version of the fill, say).
+
+    line: that of the analysis.
+    """
+    prepared = classifier.prepared([radiograph])[0]
+    where = _Where(prepared, radiograph)
+    picture, _ = where.changed(asked.fill, where.mask(asked.region), Run(seed=asked.seed).rng(0), line)
+    (score,) = _scores(classifier, [classifier.changed(prepared, picture)])
+    if abs(score.logit - asked.after.logit) > SAME:
+        return asked
+    return replace(asked, patch=where.patch(asked.region, picture))
+
+
 def _name(region: Region) -> str:
     return region.name or (f"region {region.id}" if region.id else "the region")
 
@@ -197,6 +207,19 @@ class _Where:
             if 0 <= row < self.shape[0] and 0 <= column < self.shape[1]:
                 found[row, column] = True
         return found
+
+    def changed(
+        self, fill: Fill, at: _Mask, rng: np.random.Generator, line: Midline
+    ) -> tuple[npt.NDArray[np.float32], float]:
+        """The working copy with what lies under `at` changed, and how much of that has something to be changed into."""
+        grey, valid = self.prepared.grey, self.prepared.valid
+        if fill == "inpaint":
+            return fills.inpaint(grey, valid, at, rng), 1.0
+        if fill == "blur":
+            return fills.blur(grey, valid, at), 1.0
+        if fill == "mean":
+            return fills.mean(grey, valid, at), 1.0
+        return fills.mirror(grey, valid, at, line, self.step)
 
     def shown(self, mask: _Mask) -> float:
         """Share of the mask that the network is shown."""
