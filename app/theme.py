@@ -167,6 +167,17 @@ QMenu::separator {{ height: 1px; background: {t.border}; margin: 4px 8px; }}
 QScrollArea, QScrollArea > QWidget > QWidget {{ background: transparent; }}
 QAbstractItemView {{ border: 1px solid {t.border}; outline: 0; }}
 QHeaderView::section {{ background: {t.window}; color: {t.muted}; border: 0; border-bottom: 1px solid {t.border}; padding: 4px 6px; }}
+QHeaderView::section:vertical {{ border-bottom: 0; padding: 0 6px; }}
+QTableView QTableCornerButton::section {{ background: {t.window}; border: 0; border-bottom: 1px solid {t.border}; }}
+QScrollBar {{ background: transparent; border: 0; }}
+QScrollBar:vertical {{ width: 10px; }}
+QScrollBar:horizontal {{ height: 10px; }}
+QScrollBar::handle {{ background: {t.control}; border-radius: 3px; margin: 2px; }}
+QScrollBar::handle:hover {{ background: {t.muted}; }}
+QScrollBar::handle:vertical {{ min-height: 24px; }}
+QScrollBar::handle:horizontal {{ min-width: 24px; }}
+QScrollBar::add-line, QScrollBar::sub-line {{ width: 0; height: 0; }}
+QScrollBar::add-page, QScrollBar::sub-page {{ background: transparent; }}
 QWidget[panel="true"] {{ background: {t.panel}; }}
 QLineEdit, QPlainTextEdit, QTextEdit {{ background: {t.field}; border: 1px solid {t.control}; border-radius: 3px; padding: 2px 4px; }}
 QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus {{ border-color: {t.accent}; }}

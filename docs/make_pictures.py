@@ -74,6 +74,7 @@ def prepare(window: MainWindow) -> None:
     """Both samples listed, the one with the consolidation shown: three maps, one region over the finding."""
     samples = resources_dir() / "samples"
     finding = samples / "synthetic-consolidation.dcm"
+    window.reading.warm_up()  # as the program does when its window is shown
     window.open([finding, samples / "synthetic-normal.dcm"])
     case = window.case
     wait(lambda: case.prediction is not None, window, "the verdict")

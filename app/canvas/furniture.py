@@ -111,6 +111,10 @@ def state_text(case: CaseModel, view: Viewport) -> list[str]:
     return [" · ".join(marks).capitalize(), window_text(case.voi, preset), f"Zoom {zoom}"]
 
 
+ROOM_TO_REPEAT = 420.0
+"""Logical pixels of width from which a view beside another one has corner texts of its own."""
+
+
 def corner_texts(painter: QPainter, area: QRectF, case: CaseModel, view: Viewport, lower: float) -> None:
     """lower: y of the upper edge of the scale bar; where the canvas is narrow, the text stays above it."""
     assert case.radiograph is not None
@@ -124,7 +128,7 @@ def corner_texts(painter: QPainter, area: QRectF, case: CaseModel, view: Viewpor
     column(painter, other, right_text(case), _RIGHT)
     beside = QRectF(area.left(), area.top(), area.width() / 2 - 135, area.height())
     if beside.width() < 180:
-        beside = QRectF(half.left(), half.top(), half.width(), lower - 4 - half.top())
+        beside = QRectF(area.left(), area.top(), area.width() / 2 - 16, lower - 4 - area.top())
     column(painter, beside, state_text(case, view), _LEFT, bottom=True)
 
 
@@ -360,7 +364,8 @@ def paint_all(
 ) -> None:
     """Everything that is not the radiograph and not a map, over a whole canvas.
 
-    layers, titled: see `colour_bar`. marked: the case whose regions are drawn; of another one without handles.
+    layers, titled: see `colour_bar`. marked: the case whose regions are drawn; where it is another one (this view stands
+    beside its view), regions have no handles, and a small view does not repeat the corner texts.
     """
     radiograph = case.radiograph
     assert radiograph is not None
@@ -375,7 +380,8 @@ def paint_all(
     lower = area.bottom()
     if radiograph.spacing is not None:
         lower = scale_bar(painter, area, radiograph.spacing, view, ratio)
-    corner_texts(painter, area, case, view, lower)
+    if marked is case or area.width() >= ROOM_TO_REPEAT:
+        corner_texts(painter, area, case, view, lower)
     orientation_letters(painter, area, case, view, lower)
     said = notice_text(case)
     if said:

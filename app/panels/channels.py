@@ -10,10 +10,8 @@ from PySide6.QtGui import QIcon, QImage, QPixmap
 from PySide6.QtWidgets import (
     QComboBox,
     QFormLayout,
-    QFrame,
     QGridLayout,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
     QSpinBox,
     QToolButton,
@@ -23,6 +21,7 @@ from PySide6.QtWidgets import (
 
 from app.canvas.binding import listen
 from app.model.case import CaseModel
+from app.panels.scroll import scrolled
 from app.panels.text import plain_label, tip
 from xai_engine.classifier.types import ModelInfo
 from xai_engine.evidence import format
@@ -105,11 +104,7 @@ class ChannelsPanel(QWidget):
             self._grid.setColumnStretch(number, 1)
         column.addLayout(self._grid)
         column.addStretch(1)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(inner)
+        area = scrolled(inner)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(area)

@@ -9,18 +9,17 @@ from PySide6.QtGui import QStandardItemModel
 from PySide6.QtWidgets import (
     QComboBox,
     QFormLayout,
-    QFrame,
     QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QScrollArea,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
 from app.panels.method_form import MOST, MethodForm, give_way
+from app.panels.scroll import scrolled
 from app.panels.text import plain_label, tip
 from xai_engine.classifier.types import ModelInfo
 from xai_engine.evidence import format
@@ -139,11 +138,7 @@ class ExplainPanel(QWidget):
         column.addWidget(self.reading)
         column.addWidget(self.more)
         column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
+        scroll = scrolled(inner)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)

@@ -9,13 +9,11 @@ from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import (
     QButtonGroup,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QLineEdit,
     QPushButton,
     QRadioButton,
-    QScrollArea,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -24,6 +22,7 @@ from PySide6.QtWidgets import (
 
 from app.canvas.binding import listen, no_collection
 from app.model.case import CaseModel
+from app.panels.scroll import scrolled
 from app.panels.text import plain_label, set_tone, tip
 from app.theme import current_tokens
 from xai_engine.classifier.types import OperatingPoint, Prediction
@@ -243,11 +242,7 @@ class FindingPanel(QWidget):
             column.addWidget(widget)
         column.addStretch(1)
         column.addWidget(self.research)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
+        scroll = scrolled(inner)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)

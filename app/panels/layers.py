@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import (
     QCheckBox,
     QFrame,
     QHBoxLayout,
     QLabel,
-    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -23,6 +23,7 @@ from app.model.layer import Layer
 from app.model.trust import Mark, mark
 from app.panels.badge import TrustBadge
 from app.panels.form_widgets import ChoiceBox, ColourBarStrip, ColourMapBox, PercentSlider, tool_button
+from app.panels.scroll import scrolled
 from app.theme import current_tokens
 from xai_engine.evidence import format
 from xai_engine.explain.types import Explanation
@@ -73,7 +74,7 @@ class LayerCard(QFrame):
         self._held = False
         self.setProperty("card", "true")
         explanation = layer.explanation
-        title = layer.title
+        self._title = title = layer.title
         self.setAccessibleName(f"Map {title}")
         self.setToolTip(facts(explanation))
         self.setAccessibleDescription(facts(explanation))
@@ -97,7 +98,7 @@ class LayerCard(QFrame):
         self.read = tool_button(
             f"How to read {title}", lambda: self.read_requested.emit(self.layer_id), icon_name="read"
         )
-        head = QHBoxLayout()
+        self._head = head = QHBoxLayout()
         head.setSpacing(0)
         head.addWidget(self.visible_box, 1)
         for button in (self.read, self.up, self.down, self.remove):
@@ -195,10 +196,24 @@ class LayerCard(QFrame):
             self._held = False
             self._case.end_edit()
 
+    def _elide(self) -> None:
+        """The title as far as there is room; the whole of it is in the tooltip."""
+        box = self.visible_box
+        taken = box.sizeHint().width() - box.fontMetrics().horizontalAdvance(box.text())  # by the mark
+        room = max(box.width() - taken, 0)
+        box.setText(box.fontMetrics().elidedText(self._title, Qt.TextElideMode.ElideRight, room))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._head.activate()
+        self._elide()
+
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.PaletteChange and hasattr(self, "remove"):
             self.remove.setIcon(icon("close", current_tokens()))
             self.read.setIcon(icon("read", current_tokens()))
+        if event.type() == QEvent.Type.FontChange and hasattr(self, "_head"):
+            self._elide()
         super().changeEvent(event)
 
 
@@ -228,11 +243,7 @@ class LayersPanel(QWidget):
         self._stack.setContentsMargins(0, 0, 2, 0)
         self._stack.setSpacing(6)
         self._stack.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
+        scroll = scrolled(inner)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 6, 6, 6)
         layout.addLayout(head)

@@ -7,10 +7,11 @@ from typing import Any
 
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QGuiApplication, QKeyEvent
-from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from app.model.layer import Layer
 from app.panels.form_widgets import ColourBarStrip, tool_button
+from app.panels.scroll import scrolled
 from app.panels.text import plain_label
 from xai_engine.classifier.types import ModelInfo
 from xai_engine.evidence import format
@@ -46,11 +47,7 @@ class MethodPage(QWidget):
         column.addLayout(head)
         column.addLayout(self._body)
         column.addStretch(1)
-        self.area = QScrollArea()
-        self.area.setWidgetResizable(True)
-        self.area.setFrameShape(QFrame.Shape.NoFrame)
-        self.area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.area.setWidget(inner)
+        self.area = scrolled(inner)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.area)

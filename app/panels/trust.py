@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Signal
 from PySide6.QtWidgets import (
     QCheckBox,
-    QFrame,
     QHBoxLayout,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -21,6 +19,7 @@ from app.model.case import CaseModel
 from app.model.trust import assessable
 from app.panels.form_widgets import tool_button
 from app.panels.jobs import remaining
+from app.panels.scroll import scrolled
 from app.panels.text import plain_label, tip
 from app.panels.trust_card import TrustCard
 from xai_engine.evidence import format
@@ -105,11 +104,7 @@ class TrustPanel(QWidget):
         self._stack.setSpacing(6)
         self._stack.addWidget(self.empty)
         self._stack.addStretch(1)
-        self.area = QScrollArea()
-        self.area.setWidgetResizable(True)
-        self.area.setFrameShape(QFrame.Shape.NoFrame)
-        self.area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.area.setWidget(inner)
+        self.area = scrolled(inner)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (self.tools, self.busy):

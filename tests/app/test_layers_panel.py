@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -173,3 +174,17 @@ def test_a_new_image_empties_the_panel(panel: LayersPanel, case: CaseModel) -> N
     case.set_radiograph(None)
     assert panel.cards == {}
     assert not panel.hide_button.isVisible()
+
+
+def test_a_long_title_ends_in_dots_and_comes_back_with_the_room(panel: LayersPanel, case: CaseModel) -> None:
+    long = "Layer-wise relevance propagation, composite rules"
+    case.add_layer(replace(cases.explanation((20, 20), method="lrp"), title=long))
+    QApplication.processEvents()
+    box = card(panel, case).visible_box
+    assert box.text().endswith("…")
+    assert long.startswith(box.text()[:-1])
+    assert box.fontMetrics().horizontalAdvance(box.text()) < box.width()
+    assert long in card(panel, case).toolTip()
+    panel.resize(900, panel.height())
+    QApplication.processEvents()
+    assert box.text() == long

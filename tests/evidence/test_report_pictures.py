@@ -11,7 +11,7 @@ import pytest
 
 from tests.evidence import cases
 from tests.evidence.pdf import MM, pictures, words
-from xai_engine.evidence import figures, report
+from xai_engine.evidence import figures, layout, report, sections
 from xai_engine.evidence.case import CaseReview
 from xai_engine.radiograph import colour, display
 from xai_engine.radiograph.geometry import GridTransform
@@ -124,3 +124,18 @@ def test_monochrome1_is_undone_once(tmp_path: Path) -> None:
         report.write(cases.case(r, (), shown=()), tmp_path / "r.pdf")
         shown.append(pictures(tmp_path / "r.pdf")[0].astype(int))
     assert np.abs(shown[0] - shown[1]).max() <= 10
+
+
+def test_without_room_on_the_first_page_the_radiograph_is_large_on_the_next(tmp_path: Path) -> None:
+    r = cases.radiograph(400, 400)
+    case = cases.case(r, methods=("grad-cam",), shown=())
+    paper = layout.page("A4")
+    grey = np.zeros((400, 400), np.uint8)
+
+    def height(room: float) -> float:
+        (together,) = sections.radiograph(case, paper, grey, room * MM)
+        return layout.height_of(together._content, paper.width)
+
+    assert height(100) <= 100 * MM
+    assert height(100) < height(200)
+    assert height(60) == height(200)

@@ -127,9 +127,13 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
 
 
 def radiograph(case: CaseReview, page: Page, grey: Grey, room: float) -> list[Flowable]:
-    """The radiograph, beside it the map that may be trusted most, in what is left of the first page (`room` points)."""
+    """The radiograph, beside it the map that may be trusted most, in what is left of the first page (`room` points).
+
+    Too little room for a picture that shows anything: on the next page, as large as that holds.
+    """
     key = key_map(case)
-    tall = min(max(room - 26 * mm, 40 * mm), 130 * mm)
+    around = 26 * mm  # heading, bar, captions
+    tall = min((room if room >= 50 * mm + around else page.height) - around, 130 * mm)
     size = frame(case.radiograph, page.width if key is None else 0.5 * page.width - 4 * mm, tall)
     picture = Picture(
         jpeg(shrink(grey, size)), size, case.radiograph, case.regions, names=True, scale_bar=True
