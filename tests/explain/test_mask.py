@@ -113,3 +113,14 @@ def test_a_score_that_does_not_change_is_said_so() -> None:
     found = registry.create("meaningful-perturbation", **PARAMS).explain(model, flat, "pneumonia", Run())
     assert not found.converged
     assert "explains nothing" in found.notes[0]
+
+
+def test_a_mask_that_moves_the_score_the_wrong_way_is_not_told_in_percent() -> None:
+    from xai_engine.explain.compute.mask import shortfall
+
+    assert shortfall(True, 0.25) == (
+        "Hiding the marked area brings about only 25 % of the change in score that hiding everything does."
+    )
+    for hide in (True, False):
+        assert "the other way" in shortfall(hide, -1.34)
+        assert "%" not in shortfall(hide, -1.34)

@@ -102,6 +102,21 @@ def test_target_and_layer_must_be_known() -> None:
         registry.create("grad-cam", layer="nowhere").explain(classifier("lite"), image(), "pneumonia", Run())
 
 
+def test_images_whose_map_is_empty_do_not_make_the_scale() -> None:
+    """Guided Grad-CAM of images without the finding is nothing; their median would paint every other map full."""
+    from types import SimpleNamespace
+
+    from tests.explain.networks import SIDE, classifier, image
+    from xai_engine.explain.scales import measure_scales
+
+    heights = iter([0.0, 1e-6, 2.0, 0.0, 4.0, 6.0])
+    fake = SimpleNamespace(
+        name="m", title="M", explain=lambda *_: SimpleNamespace(values=np.full((SIDE, SIDE), next(heights)))
+    )
+    found = measure_scales(classifier("lite"), [image(seed=s) for s in range(6)], [fake])  # type: ignore[list-item]
+    assert found == {"m": 4.0}
+
+
 def test_scales() -> None:
     """Median over images of the 99th percentile of |value| over valid pixels, to two digits; used where the model
     has one.

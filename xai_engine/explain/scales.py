@@ -14,6 +14,7 @@ from xai_engine.explain.registry import Method, Value
 from xai_engine.runtime.run import Run
 
 PERCENTILE = 99.0
+EMPTY = 0.01  # of the largest image's percentile: below, a map shows nothing
 IMAGES = 10  # enough for a median to two digits that hold
 BY_THEIR_UNIT = {
     "consensus",
@@ -57,7 +58,7 @@ def measure_scales(
     run: Run | None = None,
 ) -> dict[str, float]:
     """Method name -> full scale for `ModelInfo.map_scales`: the median over images of each map's 99th percentile of
-    |value| over the valid pixels. The strongest part of a typical map reaches the end of the colour bar; a pooled
+    |value| over the valid pixels, without images whose map shows nothing. The strongest part of a typical map reaches the end of the colour bar; a pooled
     percentile would belong to the few images with the largest scores and leave all others pale.
 
     target: the model's last class where empty. Two significant digits, so that colour bars read well; methods whose
@@ -77,7 +78,9 @@ def measure_scales(
                 break
             run.check((index + (number + 1) / len(inputs)) / len(wanted))
             found.append(float(np.percentile(np.abs(explanation.values[item.valid]), PERCENTILE)))
-        scale = float(np.median(found)) if found else 0.0
+        # a map may be empty for every image without the finding: its scale is that of the maps that show something
+        told = [value for value in found if value > EMPTY * max(found)]
+        scale = float(np.median(told)) if told else 0.0
         if scale > 0:
             out[method.name] = float(f"{scale:.2g}")
     return out

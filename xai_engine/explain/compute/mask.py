@@ -71,9 +71,18 @@ def explain(method: MeaningfulPerturbation, session: Session) -> Attribution:
         note = "Hiding the whole image hardly changes the score: the mask explains nothing."
         return Attribution(values, None, False, (note,), extra=extra)
     extra["share_of_change"] = change
+    return Attribution(
+        values, None, change >= DONE, () if change >= DONE else (shortfall(hide, change),), extra=extra
+    )
+
+
+def shortfall(hide: bool, change: float) -> str:
+    """Why a mask is not to be trusted. change: its part of the change in score that hiding everything makes, below DONE."""
+    if change <= 0:
+        what = "Hiding the marked area" if hide else "Hiding all but the marked area"
+        return f"{what} moves the score the other way than hiding everything does: the mask explains nothing."
     what = "Hiding the marked area brings about" if hide else "The marked area alone holds"
-    note = f"{what} only {100 * change:.0f} % of the change in score that hiding everything does."
-    return Attribution(values, None, change >= DONE, () if change >= DONE else (note,), extra=extra)
+    return f"{what} only {100 * change:.0f} % of the change in score that hiding everything does."
 
 
 def _draw(mask: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
