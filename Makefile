@@ -16,7 +16,7 @@ help:
 	@echo "make check      lint, format, types, import layers"
 	@echo "make wheel      build the wheel and the source archive into dist/"
 	@echo "make installer  freeze the program into dist/radiolucent/ (Linux)"
-	@echo "make bench      measure, and write docs/bench.md"
+	@echo "make bench      measure, and write docs/bench.md (a quarter of an hour)"
 	@echo "make pictures   take the screenshots anew"
 	@echo "make clean      remove what the above have made"
 
@@ -58,7 +58,7 @@ installer:
 
 bench:
 	@bash installers/setup.sh test
-	@$(VENV)/bin/radiolucent bench --peers --viewer --markdown docs/bench.md --json out/bench.json
+	@$(VENV)/bin/radiolucent bench --peers --viewer --repeats 2 --markdown docs/bench.md --json out/bench.json
 
 pictures: dev
 	@QT_QPA_PLATFORM=offscreen $(VENV)/bin/python docs/make_pictures.py

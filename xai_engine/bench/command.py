@@ -64,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"measuring: {part}", file=sys.stderr, flush=True)
         figures += _measure(part, args)
     sys.stdout.write(as_text(about, figures))
-    command = "radiolucent bench" + (" --peers" if args.peers else "") + (" --viewer" if args.viewer else "")
+    asked = [*(["--peers"] if args.peers else []), *(["--viewer"] if args.viewer else [])]
+    asked += [*(["--only", args.only] if args.only else []), *(["--quick"] if args.quick else [])]
+    command = " ".join(["radiolucent bench", *asked, "--repeats", str(args.repeats)])
     outputs: Iterable[tuple[Path | None, Callable[[], str]]] = (
         (args.json, lambda: json.dumps(as_json(about, figures), indent=1) + "\n"),
         (args.markdown, lambda: as_markdown(f"{command} --markdown", about, figures)),
