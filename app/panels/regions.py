@@ -104,7 +104,7 @@ class RegionsPanel(QWidget):
         self.detail.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         down = self.detail.verticalHeader()
         down.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        down.setMaximumWidth(126)
+        down.setMaximumWidth(112)
         down.setTextElideMode(Qt.TextElideMode.ElideRight)
         self._fit_rows()
 

@@ -76,7 +76,7 @@ def test_first_page_says_which_maps_may_be_used(assessed: CaseReview, tmp_path: 
     for word, figures in FIGURES.items():
         assert f"Reliability: {word}" in whole
         for name, value in figures.items():
-            line = f"{trust.title(name)}: What {name} means. {format.exact(value)}"
+            line = f"{trust.title(name)}: What {name} means. {format.exact(float(f'{value:.3g}'))}"
             assert line in whole
             assert trust.limit(name) in whole
     limit = verdict.LIMITS["faithfulness"]

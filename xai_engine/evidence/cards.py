@@ -14,7 +14,7 @@ from xai_engine.assess.types import Finding, ReliabilityCard
 from xai_engine.evidence import trust, typeset
 from xai_engine.evidence.case import CaseReview
 from xai_engine.evidence.figures import ACCENT, HAIR, INK, SOFT, draw_text
-from xai_engine.evidence.layout import Heading, Page, gap, style
+from xai_engine.evidence.layout import TIGHT, Heading, Page, gap, style
 from xai_engine.evidence.typeset import paragraph
 
 _TONES = {
@@ -204,14 +204,9 @@ def _table(cells: list[list[Any]], widths: Sequence[float]) -> Table:
         repeatRows=1,
         style=TableStyle(
             [
-                ("VALIGN", (0, 0), (-1, -1), "TOP"),
-                ("LEFTPADDING", (0, 0), (-1, -1), 0),
-                ("RIGHTPADDING", (0, 0), (-1, -1), 6),
-                ("TOPPADDING", (0, 0), (-1, -1), 1.6),
-                ("BOTTOMPADDING", (0, 0), (-1, -1), 1.6),
+                *TIGHT,
                 ("LINEBELOW", (0, 0), (-1, 0), 0.7, ACCENT),
                 ("LINEBELOW", (0, 1), (-1, -1), 0.25, HAIR),
-                ("FONTNAME", (0, 0), (-1, -1), typeset.TEXT),
             ]
         ),
         hAlign="LEFT",

@@ -81,7 +81,7 @@ def interval(values: Sequence[float]) -> str:
 
 def area(mm2: float | None) -> str:
     """In mm², one decimal; without the unit, which the heading holds."""
-    return f"{mm2:.1f}" if _exists(mm2) else NONE
+    return _signed(f"{mm2:.1f}") if _exists(mm2) else NONE
 
 
 def duration(seconds: float | None) -> str:

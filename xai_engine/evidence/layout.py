@@ -22,6 +22,15 @@ MARGIN, TOP, BOTTOM = 18 * mm, 19 * mm, 19 * mm
 CELL_LIMIT = 400  # characters of one table cell: a row must fit on a page
 NAME_LIMIT = 120
 _FONT = ("FONTNAME", (0, 0), (-1, -1), TEXT)  # else an unembedded Helvetica comes in
+TIGHT = (
+    ("VALIGN", (0, 0), (-1, -1), "TOP"),
+    ("LEFTPADDING", (0, 0), (-1, -1), 0),
+    ("RIGHTPADDING", (0, 0), (-1, -1), 6),
+    ("TOPPADDING", (0, 0), (-1, -1), 1.6),
+    ("BOTTOMPADDING", (0, 0), (-1, -1), 1.6),
+    _FONT,
+)
+"""Style of tables of words: text stands at the left edge, lines close together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +141,10 @@ def facts(
         colWidths=[label, each - label] * columns,
         style=TableStyle(
             [
-                ("VALIGN", (0, 0), (-1, -1), "TOP"),
-                ("LEFTPADDING", (0, 0), (-1, -1), 0),
-                ("RIGHTPADDING", (0, 0), (-1, -1), 6),
-                ("TOPPADDING", (0, 0), (-1, -1), 1.6),
-                ("BOTTOMPADDING", (0, 0), (-1, -1), 1.6),
+                *TIGHT,
                 ("LINEBELOW", (0, 0), (-1, -1), 0.25, HAIR),
                 # labels are smaller than values: set both on one baseline
                 *[("TOPPADDING", (2 * i, 0), (2 * i, -1), 1.6 + lower) for i in range(columns)],
-                _FONT,
             ]
         ),
         hAlign="LEFT",

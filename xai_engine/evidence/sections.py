@@ -129,11 +129,19 @@ def finding(case: CaseReview, page: Page) -> list[Flowable]:
 def radiograph(case: CaseReview, page: Page, grey: Grey, room: float) -> list[Flowable]:
     """The radiograph, beside it the map that may be trusted most, in what is left of the first page (`room` points).
 
-    Too little room for a picture that shows anything: on the next page, as large as that holds.
+    Too little room for pictures that show anything: on the next page, as large as that holds.
     """
+    content: list[Flowable] = []
+    for space in (room, page.height):
+        content = _pictures(case, page, grey, min(max(space - 26 * mm, 40 * mm), 130 * mm))
+        if layout.height_of(content, page.width) <= space:
+            break
+    return [KeepTogether(content)]
+
+
+def _pictures(case: CaseReview, page: Page, grey: Grey, tall: float) -> list[Flowable]:
+    """Heading, pictures of at most `tall` points, captions."""
     key = key_map(case)
-    around = 26 * mm  # heading, bar, captions
-    tall = min((room if room >= 50 * mm + around else page.height) - around, 130 * mm)
     size = frame(case.radiograph, page.width if key is None else 0.5 * page.width - 4 * mm, tall)
     picture = Picture(
         jpeg(shrink(grey, size)), size, case.radiograph, case.regions, names=True, scale_bar=True
@@ -154,13 +162,13 @@ def radiograph(case: CaseReview, page: Page, grey: Grey, room: float) -> list[Fl
         right = [Picture(jpeg(painted), size, case.radiograph, case.regions), gap(4), bar]
         right += [gap(1), paragraph(words, style("small"), half - 8 * mm, limit=200)]
         heading = Heading("Radiograph and key map", "heading", "radiograph")
-        return [KeepTogether([heading, layout.side_by_side(left, right, (half, half))])]
+        return [heading, layout.side_by_side(left, right, (half, half))]
     beside = page.width - size.width - 6 * mm
     text = paragraph(caption, style("small"), max(beside, 36 * mm), limit=400)
     body: list[Flowable] = [picture, gap(2), paragraph(caption, style("small"), page.width, limit=400)]
     if beside >= 36 * mm:
         body = [layout.side_by_side([picture], [text], (size.width + 6 * mm, beside))]
-    return [KeepTogether([heading, *body])]
+    return [heading, *body]
 
 
 def key_map(case: CaseReview) -> tuple[int, str] | None:
