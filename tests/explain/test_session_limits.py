@@ -79,6 +79,25 @@ def test_work_between_two_looks_is_bounded(name: str, cost: float, monkeypatch: 
     assert clock.longest <= allowed + 1e-9
 
 
+def test_making_images_counts_as_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blur IG blurs three times per step, on the processor: between two looks lies one blur, not a batch of them."""
+    from xai_engine.explain.compute import path
+
+    model, clock = heavy(monkeypatch, 0.02)
+    blurred, blurs = path.blurred, []
+
+    def slow(*about: Any) -> torch.Tensor:
+        blurs.append(about)
+        clock.now += 0.5
+        return blurred(*about)
+
+    monkeypatch.setattr(path, "blurred", slow)
+    method = registry.create("blur-ig", steps=16, max_steps=16)
+    method.explain(model, image(), "pneumonia", Run(cancel=clock))
+    assert len(blurs) > 40
+    assert clock.longest <= 0.5 + 2 * 16 * 0.02 + 1e-9
+
+
 @pytest.mark.parametrize("name", LONG)
 def test_stops_within_a_unit_of_being_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, clock = heavy(monkeypatch, 0.24, limit=1.5)
