@@ -9,6 +9,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from app.canvas import furniture
 from app.canvas.sampling import ImageSampler
 from app.canvas.viewport import Viewport
 from app.model.case import CaseModel
@@ -238,3 +239,23 @@ def test_every_view_draws_the_regions_and_only_the_main_one_measures_them(
     QApplication.processEvents()
     after = [as_array(cell.canvas.grab_picture()) for cell in area.cells]
     assert all(np.array_equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+def test_small_views_do_not_repeat_the_corner_texts(area: ViewArea, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[float] = []
+    monkeypatch.setattr(
+        furniture, "corner_texts", lambda _painter, room, *_rest: written.append(room.width())
+    )
+
+    def count() -> int:
+        written.clear()
+        for cell in area.cells:
+            cell.canvas.grab_picture()
+        return len(written)
+
+    area.arrange(2)
+    QApplication.processEvents()
+    assert count() == 2  # half of 1200 pixels is room enough
+    area.resize(760, 600)
+    QApplication.processEvents()
+    assert count() == 1  # the main view always has them

@@ -129,3 +129,8 @@ def test_parameters() -> None:
     assert fmt.parameter(0.1) == "0.1"
     assert fmt.parameter(-1e-7) == "−1×10⁻⁷"
     assert fmt.label("auc_children_test") == "AUC children test"
+
+
+def test_a_difference_of_areas_has_a_true_minus() -> None:
+    assert [fmt.area(v) for v in (-0.24, 1380.84, 0.0, None)] == ["−0.2", "1380.8", "0.0", fmt.NONE]
+    assert fmt.area(-0.04) == "0.0"
