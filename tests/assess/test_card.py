@@ -92,7 +92,7 @@ def test_shortcut_model_is_flagged_whatever_the_map(name: str) -> None:
     p = patient(1, marker=True)
     (found,) = cards(shortcut, p, explained(shortcut, p, name))
     assert found.verdict == "do not use"
-    assert found.finding("text_effect").value > 0.5
+    assert found.finding("text_effect").value > 1.35
     assert found.finding("lungs_enrichment").value < 1
     assert any("markers" in reason for reason in found.reasons)
 
@@ -125,7 +125,7 @@ def test_model_with_random_weights_is_flagged(how: str, seed: int) -> None:
     classifier = planted.classifier(network)
     (found,) = cards(classifier, patient(0), explained(classifier, patient(0), "ig"))
     assert found.verdict == "do not use"
-    assert found.finding("reaction_over_random").value < 1.5
+    assert found.finding("reaction_over_random").value < 1.6
 
 
 def test_empty_map() -> None:
@@ -302,6 +302,7 @@ def test_cancelled_cards_are_partial_and_never_say_use() -> None:
     network = planted.trained("lesion")
     sound = planted.classifier(network)
     maps = explained(sound, patient(0), "ig")
+    cards(sound, patient(0), maps)  # what is measured once per model is remembered from here on
     whole = After(10**9)
     (full,) = cards(sound, patient(0), maps, run=Run(1, cancel=whole))  # type: ignore[arg-type]
     assert not full.partial

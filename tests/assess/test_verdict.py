@@ -22,13 +22,13 @@ GOOD = [
 
 
 def test_grades_at_their_limits() -> None:
-    assert [verdict.grade("faithfulness", v) for v in (2.0, 1.99, 1.5, 1.49)] == [
+    assert [verdict.grade("faithfulness", v) for v in (2.0, 1.99, 1.28, 1.27)] == [
         "good",
         "fair",
         "fair",
         "poor",
     ]
-    assert [verdict.grade("text_effect", v) for v in (0.15, 0.16, 0.25, 0.26)] == [
+    assert [verdict.grade("text_effect", v) for v in (1.0, 1.01, 1.35, 1.36)] == [
         "good",
         "fair",
         "fair",

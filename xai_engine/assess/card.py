@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +12,14 @@ import numpy.typing as npt
 
 from xai_engine.assess import (
     areas,
-    cascade,
     companions,
     findings,
     perturbation,
     random_maps,
     randomise,
-    rerun,
-    similarity,
+    reaction,
+    record,
+    repeats,
     verdict,
 )
 from xai_engine.assess.options import CardOptions
@@ -33,12 +32,8 @@ from xai_engine.explain.session import Interrupted, Session
 from xai_engine.explain.types import Explanation
 from xai_engine.runtime.run import Run
 
-Map = npt.NDArray[np.float32]
-
-REACTION_SETS = 24  # hidden sets on which the model and its randomised copies are compared
-
-# Streams of Run.rng, one per use.
-_SETS, _MAPS, _TIES, _NOISE, _PERTURB = range(101, 106)
+# Streams of Run.rng, one per use; `repeats` has the next.
+_SETS, _MAPS, _TIES, _NOISE = range(101, 105)
 
 
 @dataclass
@@ -118,6 +113,11 @@ class _Assessment:
         began = time.perf_counter()
         for draft in self.drafts:
             draft.findings += findings.of_map(draft.explanation, self.areas)
+        on_record = record.of_record(self.classifier)
+        if not on_record:
+            self._note(record.MISSING)
+        for draft in self.drafts:
+            draft.findings += on_record
         if self.areas.lungs is None:
             self._note("Where the lungs are is not known: the share inside the lungs was not measured.")
         pool_share, again_share = self._weights()
@@ -134,7 +134,13 @@ class _Assessment:
             start = pool_share + step * index
             title = draft.explanation.title
             own = time.perf_counter()
-            self._again(draft, self.run.part(start, start + step, f"{title}: "))
+            part = self.run.part(start, start + step, f"{title}: ")
+            scene = repeats.Scene(self.classifier, self.input, self.target, self.options, part, self._tick)
+            found = repeats.measure(draft.explanation, scene)
+            draft.findings += found.findings
+            draft.notes += found.notes
+            draft.forwards += found.forwards
+            self._stopped()
             draft.seconds += time.perf_counter() - own
         if not self.partial:
             self.run.step(1.0, "assessed")
@@ -144,7 +150,7 @@ class _Assessment:
         """Shares of the progress: shared forward passes, repeated explanations."""
         o = self.options
         shared = o.masks + len(self.drafts) * ((1 + o.random_maps) * 2 * o.curve_steps + 10 * len(o.road))
-        shared += o.copies * 2 * REACTION_SETS
+        shared += o.copies * 2 * reaction.IMAGE_SETS
         repeats = (
             1 + o.seeds + o.noises + o.shifts + o.stages if o.seeds + o.noises + o.shifts + o.stages else 0
         )
@@ -228,154 +234,36 @@ class _Assessment:
             if road.done:
                 draft.findings.append(findings.of_road(road))
         if not self._stopped() and o.copies and removals.done:
-            random = self._reaction(removals.sets[:REACTION_SETS], run.part(1.0 - copies_share, 1.0))
-            if random is not None:
-                own = float(removals.request.scores[:REACTION_SETS].std())
-                model.append(findings.of_reaction(own, random))
+            few = slice(reaction.IMAGE_SETS)
+            own = float(removals.request.scores[few].std())
+            over_random = self._reaction(removals.sets[few], own, run.part(1.0 - copies_share, 1.0))
+            if over_random is not None:
+                model.append(over_random)
         for draft in self.drafts:
             draft.findings += model
 
-    def _reaction(self, sets: npt.NDArray[np.bool_], run: Run) -> list[float] | None:
-        """Standard deviation of the score over the sets, of copies with random weights; None when stopped."""
+    def _reaction(self, sets: npt.NDArray[np.bool_], own: float, run: Run) -> Finding | None:
+        """The score's reaction to the sets and to synthetic chests beside that of random networks; None when stopped."""
         if not randomise.can_randomise(self.classifier.network):
             self._note("The network has no weights that could be randomised.")
             return None
-        out = []
-        for copy in range(self.options.copies):
-            other = self._copy(1.0, copy)
-            if other is None:
-                return None
-            part = run.part(copy / self.options.copies, (copy + 1) / self.options.copies)
-            with Session(other, self.input, self.target, part) as session:
-                pool = Pool()
-                try:
-                    scene = perturbation.Scene(session, self.valid)
-                    request = perturbation.plan_sets(scene, pool, sets)
-                    pool.run(session, "comparing with random networks")
-                except Interrupted:
-                    pass
-                self.forwards += session.forwards
-                if session.partial or not request.done:
-                    self.partial = True
-                    return None
-                out.append(float(request.scores.std()))
-        return out
-
-    def _copy(self, share: float, stream: int) -> Explainable | None:
-        """A randomised copy, the same for every image of the model; None when stopped."""
-        try:
-            return randomise.randomised(self.classifier, share, cascade.SEED, stream, self._tick)
-        except Interrupted:
+        copies = self.options.copies
+        here = reaction.on_image(
+            self.classifier, self.input, self.target, sets, own, copies, run.part(0.0, 0.4), self._tick
+        )
+        chests = None
+        if here is not None:
+            chests = reaction.measured(self.classifier, self.target, copies, run.part(0.4, 1.0), self._tick)
+        if here is None or chests is None:
             self.partial = True
             return None
+        found = here.joined(chests)
+        self.forwards += found.forwards
+        return findings.of_reaction(found)
 
     def _tick(self) -> None:
         if self.run.cancelled:
             raise Interrupted
-
-    # ---- repeated explanations ---------------------------------------------------------------------------------
-
-    def _again(self, draft: _Draft, run: Run) -> None:
-        o, e = self.options, draft.explanation
-        total = o.seeds + o.noises + o.shifts + o.stages
-        if not total:
-            return
-        recipe = rerun.recipe(e, o.rerun_forwards)
-        if recipe is None:
-            draft.notes.append(
-                "Stability and model randomisation were not measured: the map cannot be made again at this cost."
-            )
-            return
-        method = recipe.method
-        bench = rerun.Bench(self.classifier, self.input, self.target)
-        done = 0
-
-        def part() -> Run:
-            nonlocal done
-            done += 1
-            return run.part((done - 1) / (total + 1), done / (total + 1))
-
-        base: Map | None = e.values
-        if recipe.reduced:
-            draft.notes.append(f"Repeated with {recipe.reduced}: the map itself is at least as stable.")
-            base = bench.map(method, part(), e.seed)
-        if base is not None and not self._stopped():
-            self._seeds(draft, bench, recipe, base, part)
-        if base is not None and not self._stopped():
-            self._perturb(draft, bench, recipe, base, part)
-        if not self._stopped():
-            self._randomise(draft, bench, recipe, part)
-        draft.forwards += bench.forwards
-
-    def _seeds(
-        self, draft: _Draft, bench: rerun.Bench, recipe: rerun.Recipe, base: Map, part: Callable[[], Run]
-    ) -> None:
-        found = []
-        for index in range(self.options.seeds):
-            again = bench.map(recipe.method, part(), draft.explanation.seed + 1 + index)
-            if again is None:
-                return
-            if np.array_equal(again, base):
-                draft.findings += findings.of_seeds([], True, "")
-                return
-            found.append(similarity.likeness(base, again, self.valid))
-        if found:
-            draft.findings += findings.of_seeds(found, False, recipe.reduced)
-
-    def _perturb(
-        self, draft: _Draft, bench: rerun.Bench, recipe: rerun.Recipe, base: Map, part: Callable[[], Run]
-    ) -> None:
-        found, changes = [], []
-        seed = draft.explanation.seed
-        rng = self.run.rng(_PERTURB)
-        for _ in range(self.options.noises):
-            again = bench.map(recipe.method, part(), seed, model_input=rerun.noisy(self.input, rng))
-            if again is None:
-                return
-            found.append(similarity.likeness(base, again, self.valid))
-            changes.append(similarity.relative_change(base, again, self.valid))
-        distance = max(1, round(0.01 * max(self.valid.shape)))
-        for down, right in rerun.DIRECTIONS[: self.options.shifts]:
-            down, right = down * distance, right * distance
-            again = bench.map(recipe.method, part(), seed, model_input=rerun.shifted(self.input, down, right))
-            if again is None:
-                return
-            back, known = rerun.moved_back(again, down, right)
-            found.append(similarity.likeness(base, back, self.valid & known))
-        if found:
-            draft.findings += findings.of_perturbation(found, changes, recipe.reduced)
-
-    def _randomise(
-        self, draft: _Draft, bench: rerun.Bench, recipe: rerun.Recipe, part: Callable[[], Run]
-    ) -> None:
-        if not self.options.stages or not randomise.can_randomise(self.classifier.network):
-            return
-        e = draft.explanation
-        if self.options.cascade == "model":
-            known = cascade.measured(
-                self.classifier, self.target, recipe.method, self.options.stages, part(), self._tick
-            )
-            if known is not None:
-                draft.forwards += known.forwards
-                alike = [v for v in known.alike if not math.isnan(v)]
-                draft.findings += findings.of_randomisation(
-                    known.shares, known.ranks, alike, recipe.reduced, "two synthetic chests"
-                )
-            return
-        shares, ranks, alike = [], [], []
-        for share in cascade.steps_of(self.classifier.network, self.options.stages):
-            other = self._copy(share, 0)
-            again = None if other is None else bench.map(recipe.method, part(), e.seed, classifier=other)
-            if again is None:
-                if self._stopped():
-                    return
-                continue  # this copy gives no finite map
-            rank, likeness = cascade.compare(e.values, again, self.valid)
-            ranks.append(rank)
-            alike += [] if math.isnan(likeness) else [likeness]
-            shares.append(share)
-        if shares and shares[-1] == 1.0:
-            draft.findings += findings.of_randomisation(shares, ranks, alike, recipe.reduced, "this image")
 
     # ---- result ------------------------------------------------------------------------------------------------
 

@@ -1,38 +1,29 @@
 """Model randomisation of a method, measured once per model: what is left of its map when weights are random.
 
 The score belongs to (model, method, parameters), not to one patient's image: it is measured on two synthetic chests of
-fixed seeds, shown to the network as the model's own preprocessing does, and kept: in memory for the process, and on disk
-in the user's cache folder (`folder`), one small JSON file each, named by a hash of the weights, the target, the method and
-all its parameters. It holds nothing of any patient.
+fixed seeds, shown to the network as the model's own preprocessing does, and kept: for the process, and on disk (`memory`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
-from xai_engine.assess import randomise, rerun, similarity
+from xai_engine.assess import memory, randomise, rerun, similarity
 from xai_engine.classifier.types import ModelInput
-from xai_engine.errors import OutputError
 from xai_engine.explain.protocol import Explainable
 from xai_engine.explain.registry import Method
 from xai_engine.explain.session import Interrupted
 from xai_engine.radiograph import phantom
 from xai_engine.radiograph.types import Radiograph, StudyInfo
-from xai_engine.runtime import atomic
 from xai_engine.runtime.run import Run
 
 RULE = 1  # raise it when the measure changes: files of another rule are not read
@@ -59,16 +50,6 @@ class Cascade:
 _KEPT: dict[str, Cascade] = {}
 
 
-def folder() -> Path | None:
-    """Where scores are kept: RADIOLUCENT_CACHE (empty: nowhere, memory only) or the system's cache folder of the user."""
-    chosen = os.environ.get("RADIOLUCENT_CACHE")
-    if chosen is not None:
-        return Path(chosen) / "randomisation" if chosen else None
-    from platformdirs import user_cache_path
-
-    return user_cache_path("radiolucent", appauthor=False) / "randomisation"
-
-
 def measured(
     classifier: Explainable, target: str, method: Method, stages: int, run: Run, tick: Callable[[], object]
 ) -> Cascade | None:
@@ -76,7 +57,15 @@ def measured(
 
     `tick` is called in long steps that explain nothing and may raise Interrupted.
     """
-    name = _key(classifier, target, method, stages)
+    name = memory.key(
+        classifier,
+        target,
+        measure="randomisation",
+        rule=RULE,
+        method=method.name,
+        params=method.values(),
+        stages=stages,
+    )
     if name not in _KEPT:
         found = _read(name)
         if found is None:
@@ -197,47 +186,15 @@ def _radiograph(index: int) -> Radiograph:
 # ---- memory ------------------------------------------------------------------------------------------------------
 
 
-def weights_hash(network: nn.Module) -> str:
-    """SHA-256 over names, shapes and values of all parameters and buffers."""
-    digest = hashlib.sha256(type(network).__qualname__.encode())
-    for name, value in sorted(network.state_dict().items()):
-        array = np.ascontiguousarray(value.detach().to("cpu", torch.float32).numpy())
-        digest.update(f"{name}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _key(classifier: Explainable, target: str, method: Method, stages: int) -> str:
-    about: dict[str, Any] = {
-        "rule": RULE,
-        "model": weights_hash(classifier.network),
-        "layer": classifier.info.default_layer,
-        "shape": list(classifier.info.input_shape),
-        "target": target,
-        "method": method.name,
-        "params": method.values(),
-        "stages": stages,
-        "precision": classifier.precision,
-        "device": classifier.device,
-    }
-    preprocessing = getattr(classifier, "preprocessing", None)
-    if preprocessing is not None:
-        about["preprocessing"] = asdict(preprocessing)
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-
-
 def _read(name: str) -> Cascade | None:
     """None where there is no file, or none that makes sense: it is measured again."""
-    place = folder()
-    if place is None:
-        return None
+    data = memory.read(name)
     try:
-        data = json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
         shares, ranks, alike = (
             tuple(math.nan if v is None else float(v) for v in data[key])
             for key in ("shares", "ranks", "alike")
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
     if not 0 < len(shares) == len(ranks) == len(alike) or any(not -1 <= v <= 1 for v in (*shares, *ranks)):
         return None
@@ -245,16 +202,5 @@ def _read(name: str) -> Cascade | None:
 
 
 def _write(name: str, found: Cascade) -> None:
-    """A cache that cannot be written costs time, nothing else."""
-    place = folder()
-    if place is None:
-        return
-    data = {
-        "shares": found.shares,
-        "ranks": found.ranks,
-        "alike": [None if math.isnan(v) else v for v in found.alike],
-    }
-    with suppress(OSError, OutputError):
-        place.mkdir(parents=True, exist_ok=True)
-        with atomic.file(place / f"{name}.json") as temporary:
-            temporary.write_text(json.dumps(data), encoding="utf-8")
+    alike = [None if math.isnan(v) else v for v in found.alike]
+    memory.write(name, {"shares": found.shares, "ranks": found.ranks, "alike": alike})

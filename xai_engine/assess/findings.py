@@ -12,6 +12,7 @@ from xai_engine.assess import areas, similarity, verdict
 from xai_engine.assess.areas import Areas
 from xai_engine.assess.blocks import Blocks
 from xai_engine.assess.perturbation import AreaEffects, Curves, Removals, Road
+from xai_engine.assess.reaction import Reactions
 from xai_engine.assess.similarity import Likeness
 from xai_engine.assess.types import Finding, Grade
 from xai_engine.explain.types import Explanation
@@ -21,6 +22,10 @@ Mask = npt.NDArray[np.bool_]
 
 BEYOND = 50.0  # logits that no trained and calibrated model gives
 LARGEST_Z = 99.0
+LARGEST_RATIO = 1000.0
+LEAST_REACTION = (
+    0.15  # logits, standard deviation over hidden parts: no score of use moves less on all images
+)
 AGREEMENT = 14  # blocks along the longer side on which maps of different methods are compared
 
 
@@ -159,15 +164,15 @@ def of_agreement(e: Explanation, others: Sequence[Explanation], valid: Mask) -> 
 
 
 def of_model(removals: Removals, effects: AreaEffects) -> list[Finding]:
-    """What the score reacts to on this image, whatever the map."""
+    """What the score reacts to on this image, whatever the map.
+
+    Effects of areas are in standard deviations of the score over random hidden sets: hiding something always moves a score,
+    and an area counts by how far it stands out from any other.
+    """
     if not removals.done:
         return []
-    ends, falls = removals.ends, removals.falls()
-    changes = [abs(effects.fall(name) or 0.0) for name in ("lungs", "outside")] if effects.done else []
-    span = max(
-        float(np.abs(falls).max()), *changes, abs(ends.image - ends.grey), abs(ends.image - ends.blurred)
-    )
-    reaction = float(falls.std())
+    ends = removals.ends
+    reaction = float(removals.falls().std())
     out = []
     if max(abs(ends.image), abs(ends.grey), abs(ends.blurred)) > BEYOND:
         text = f"The score of {ends.image:.3g} is far beyond what a trained model gives."
@@ -176,30 +181,41 @@ def of_model(removals: Removals, effects: AreaEffects) -> list[Finding]:
         word = "hardly reacts" if verdict.grade("score_reaction", reaction) != "good" else "reacts"
         text = f"The score {word} when parts of the image are hidden (standard deviation {logits(reaction)})."
         out.append(finding("score_reaction", reaction, text, "logits"))
-    if not effects.done or span <= 0:
+    if not effects.done or reaction <= 0:
         return out
     for name, title in (("text", "letters and markers"), ("border", "the border")):
         fall = effects.fall(name)
         if fall is not None:
-            ratio = abs(fall) / span
-            text = (
-                f"Taking away {title} alone changes the score by {percent(ratio)} of the largest change seen."
-            )
-            out.append(finding(f"{name}_effect", ratio, text, "of the largest change"))
+            ratio = min(abs(fall) / reaction, LARGEST_RATIO)
+            text = f"Taking away {title} alone changes the score {_times(ratio)} as much as hiding random parts does."
+            out.append(finding(f"{name}_effect", ratio, text, "times"))
     inner, outer = effects.fall("lungs"), effects.fall("outside")
     if inner is not None and outer is not None:
-        text = f"Hiding what is outside the lungs changes the score by {_signed(-outer, 2)} logits, hiding the lungs by {_signed(-inner, 2)}."
-        out.append(finding("outside_effect", abs(outer) / span, text, "of the largest change"))
+        ratio = min(abs(outer) / reaction, LARGEST_RATIO)
+        text = (
+            f"Hiding what is outside the lungs changes the score by {_signed(-outer, 2)} logits, hiding the lungs by "
+            f"{_signed(-inner, 2)} ({_times(ratio)} and {_times(abs(inner) / reaction)} as much as hiding random parts)."
+        )
+        out.append(finding("outside_effect", ratio, text, "times"))
     return out
 
 
-def of_reaction(own: float, random: Sequence[float]) -> Finding:
-    """own, random: standard deviation of the score over the same hidden sets, of the model and of randomised copies."""
-    middle = float(np.median(random))
-    ratio = min(own / middle, 1000.0) if middle > 0 else (1000.0 if own > 0 else 0.0)
-    text = f"The score reacts {ratio:.1f} times as strongly as that of the same network with random weights."
-    if verdict.grade("reaction_over_random", ratio) == "poor":
-        text = f"The model reacts to this image much as a network with random weights does ({ratio:.1f} times as strongly)."
+def _times(ratio: float) -> str:
+    return f"{min(ratio, LARGEST_RATIO):.1f} times"
+
+
+def of_reaction(found: Reactions) -> Finding:
+    """found: on this image and on the synthetic chests. A reaction below LEAST_REACTION counts as none, whatever the copies'."""
+    size, chance = found.size(), found.largest_copy()
+    ratio = min(size / max(chance, LEAST_REACTION), LARGEST_RATIO)
+    verb = {
+        "good": "reacts far more strongly to what it is shown than networks",
+        "fair": "reacts more strongly to what it is shown than networks",
+    }.get(verdict.grade("reaction_over_random", ratio), "reacts to what it is shown much as a network")
+    text = (
+        f"The model {verb} with random weights (standard deviation {logits(size)}; the largest of "
+        f"{len(found.copies)} random ones {logits(chance)})."
+    )
     return finding("reaction_over_random", ratio, text, "times")
 
 

@@ -16,7 +16,8 @@ class CardOptions:
     masks: random sets of hidden blocks for infidelity and for the reaction of the score. road: share of the image imputed.
     companions: cheap maps of other methods made to judge agreement, at most. seeds, noises, shifts: repeated explanations
     per map. stages: of the cascade of the model randomisation; cascade: "model", measured once per model and method on
-    synthetic chests and remembered, or "image", measured on this image. copies: randomised models for the reaction.
+    synthetic chests and remembered, or "image", measured on this image. copies: models with random weights that the
+    score's reaction is compared with, half drawn anew, half shuffled.
     rerun_forwards: a repeated explanation may cost as many forward passes
     (a backward counts as two); methods that sample use fewer samples to stay below it.
     """
@@ -32,7 +33,7 @@ class CardOptions:
     shifts: int = 1
     stages: int = 3
     cascade: Literal["model", "image"] = "model"
-    copies: int = 3
+    copies: int = 10
     rerun_forwards: int = 100
 
     def __post_init__(self) -> None:
@@ -73,7 +74,7 @@ PRESETS: dict[str, CardOptions] = {
         shifts=4,
         stages=6,
         cascade="image",
-        copies=10,
+        copies=20,
         rerun_forwards=4000,
     ),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -276,24 +277,46 @@ class AreaEffects:
 
 
 def plan_areas(scene: Scene, pool: Pool, ends: Ends, areas: Areas) -> AreaEffects:
-    """Text is imputed from its surroundings; the border and all that is outside the lungs are blurred and made grey.
-
-    The lungs are made grey only: what fills a lung outlasts the blur.
+    """Text is filled in from around; the border is blurred, made grey, and filled in; what is outside the lungs is blurred,
+    made grey, made its own mean, and blurred with a soft edge. The lungs are made grey only: what fills a lung outlasts
+    the blur.
     """
     names: list[str] = []
     images: list[torch.Tensor] = []
-    if areas.text.any():
-        filled = impute(scene.x[0].float().cpu().numpy(), areas.text, scene.valid)
-        names.append("text")
-        images.append(torch.from_numpy(filled)[None].to(scene.x.device))
-    both = [scene.blurred, scene.grey]
-    masks = [("border", areas.border, both)]
-    if areas.lungs is not None:
-        masks.append(("lungs", areas.lungs, [scene.grey]))
-        masks.append(("outside", scene.valid & ~areas.lungs, both))
-    for name, where, replacements in masks:
+
+    def add(name: str, where: Mask, ways: list[torch.Tensor]) -> None:
         if where.any() and not where[scene.valid].all():
-            names += [name] * len(replacements)
-            images += [scene.mix(scene.x, other, where[None]) for other in replacements]
+            names.extend([name] * len(ways))
+            images.extend(ways)
+
+    def of(where: Mask, *others: torch.Tensor) -> list[torch.Tensor]:
+        return [scene.mix(scene.x, other, where[None]) for other in others]
+
+    def filled(where: Mask) -> torch.Tensor:
+        return torch.from_numpy(impute(image, where, scene.valid))[None].to(scene.x.device)
+
+    image = scene.x[0].float().cpu().numpy()
+    if areas.text.any():
+        add("text", areas.text, [filled(areas.text)])
+    add("border", areas.border, [*of(areas.border, scene.blurred, scene.grey), filled(areas.border)])
+    if areas.lungs is not None:
+        outside = scene.valid & ~areas.lungs
+        add("lungs", areas.lungs, of(areas.lungs, scene.grey))
+        if outside.any():
+            inside = torch.from_numpy(outside).to(scene.x.device)
+            mean = torch.where(inside, scene.x, 0.0).sum((2, 3), keepdim=True) / int(outside.sum())
+            weight = torch.from_numpy(_soft(areas.lungs, scene.valid)).to(scene.x.device)
+            blended = scene.x + weight * (scene.blurred - scene.x)
+            add("outside", outside, [*of(outside, scene.blurred, scene.grey, mean), blended])
     stacked = torch.cat(images) if images else scene.x[:0]
     return AreaEffects(tuple(names), ends, pool.add(len(images), lambda start, stop: stacked[start:stop]))
+
+
+def _soft(lungs: Mask, valid: Mask) -> npt.NDArray[np.float32]:
+    """1 far from the lungs, 0 within, without an edge that a network has never seen. Zero where not valid."""
+    side = max(valid.shape)
+    margin = 2 * max(1, round(side / 96)) + 1
+    far = cv2.dilate(lungs.astype(np.uint8), np.ones((margin, margin), np.uint8)) == 0
+    return np.where(valid, cv2.GaussianBlur(far.astype(np.float32), (0, 0), side / 48), 0.0).astype(
+        np.float32
+    )

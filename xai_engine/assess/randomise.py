@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,10 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from xai_engine.explain.protocol import Explainable
 
+How = Literal["redrawn", "shuffled"]
+
 CALIBRATION = 8  # random images on which batch norm statistics of a copy are measured
 
 _KEPT: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], nn.Module]] = WeakKeyDictionary()
-_MOST = 16  # copies kept per model
+_MOST = 24  # copies kept per model
 
 
 def layers(network: nn.Module) -> list[nn.Module]:
@@ -30,18 +32,23 @@ def can_randomise(network: nn.Module) -> bool:
 
 
 def randomised(
-    classifier: Explainable, share: float, seed: int, stream: int, tick: Callable[[], object] = lambda: None
+    classifier: Explainable,
+    share: float,
+    seed: int,
+    stream: int,
+    tick: Callable[[], object] = lambda: None,
+    how: How = "redrawn",
 ) -> Explainable:
     """A classifier like `classifier` whose last `share` (0, 1] of the layers has random weights.
 
     Weights are redrawn from a normal distribution of the same root mean square, vectors (biases, norms) are permuted; batch
-    norm statistics of those layers are measured anew on random images, or activations would die out or explode. The
-    original is not touched; copies are kept per model. `tick` is called between layers and may raise.
+    norm statistics of those layers are measured anew on random images, or activations would die out or explode.
+    "shuffled" permutes every tensor and leaves the statistics as they are. The original is not touched; copies are kept per model. `tick` is called between layers and may raise.
     """
     kept = _KEPT.setdefault(classifier.network, {})
-    key = (share, seed, stream, classifier.device, _fingerprint(classifier.network))
+    key = (share, seed, stream, how, classifier.device, _fingerprint(classifier.network))
     if key not in kept:
-        network = _copy(classifier, share, np.random.default_rng([seed, 7, stream]), tick)
+        network = _copy(classifier, share, np.random.default_rng([seed, 7, stream]), tick, how)
         while len(kept) >= _MOST:
             kept.pop(next(iter(kept)))
         kept[key] = network
@@ -58,7 +65,7 @@ def _fingerprint(network: nn.Module) -> tuple[float, ...]:
 
 
 def _copy(
-    classifier: Explainable, share: float, rng: np.random.Generator, tick: Callable[[], object]
+    classifier: Explainable, share: float, rng: np.random.Generator, tick: Callable[[], object], how: How
 ) -> nn.Module:
     network = copy.deepcopy(classifier.network).eval()
     for module in network.modules():  # a user's hooks are no part of the model
@@ -66,7 +73,8 @@ def _copy(
             hooks.clear()
     found = layers(network)
     chosen = found[len(found) - max(1, round(share * len(found))) :]
-    norms = [m for m in chosen if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [m for m in chosen if isinstance(m, _BatchNorm) and m.track_running_stats and how == "redrawn"]
+    anew = _redrawn if how == "redrawn" else _shuffled
     with torch.no_grad():
         for module in chosen:
             tick()
@@ -74,7 +82,7 @@ def _copy(
                 p.requires_grad_(False)
                 p.grad = None
                 if p.is_floating_point():
-                    p.copy_(torch.from_numpy(_redrawn(p.detach().float().cpu().numpy(), rng)).to(p.dtype))
+                    p.copy_(torch.from_numpy(anew(p.detach().float().cpu().numpy(), rng)).to(p.dtype))
         if norms:
             momenta = [m.momentum for m in norms]
             for m in norms:
@@ -99,6 +107,10 @@ def _redrawn(weights: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndar
         return rng.permutation(weights) if weights.ndim else weights
     size = float(np.sqrt(np.mean(np.square(weights, dtype=np.float64))))
     return (size * rng.standard_normal(weights.shape)).astype(np.float32)
+
+
+def _shuffled(weights: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    return rng.permutation(weights.ravel()).reshape(weights.shape)
 
 
 def _random_images(shape: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:

@@ -26,7 +26,10 @@ from xai_engine.explain.adapter import ModuleClassifier, input_of
 from xai_engine.radiograph import phantom
 
 SIDE = 96
-PATIENTS, UNSEEN = 120, 30  # the last UNSEEN patients are never trained on
+PATIENTS, UNSEEN = (
+    150,
+    60,
+)  # the last UNSEEN patients are never trained on; half of them serve each half of the cases
 STEPS, BATCH = {"lesion": 360, "shortcut": 180}, {"lesion": 24, "shortcut": 20}
 EVERYWHERE = np.ones((SIDE, SIDE), bool)
 
@@ -47,7 +50,8 @@ def world(store: Path | None = None, patients: int = PATIENTS) -> World:
     """The patients; remembered in the file `store` where one is given."""
     if store is not None and store.is_file():
         with np.load(store) as data:
-            return World(data["pictures"], data["lungs"], data["lesions"])
+            if len(data["pictures"]) == patients:
+                return World(data["pictures"], data["lungs"], data["lesions"])
     pictures, lungs, lesions = [], [], []
     for index in range(patients):
         rng = np.random.default_rng([61, index])

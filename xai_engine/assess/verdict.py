@@ -33,7 +33,7 @@ class Limit:
 LIMITS: dict[str, Limit] = {
     # the map
     "map_range": Limit(1e-30, 1e-30, True, True),
-    "faithfulness": Limit(2.0, 1.5, True, True),
+    "faithfulness": Limit(2.0, 1.28, True, True),
     "road": Limit(0.02, 0.0, True, False),
     "completeness_error": Limit(0.05, 0.2, False, False),
     "seed_stability": Limit(0.8, 0.5, True, True),
@@ -48,10 +48,13 @@ LIMITS: dict[str, Limit] = {
     "padding_share": Limit(0.02, 0.1, False, False),
     # the model on this image
     "score_reaction": Limit(0.1, 0.02, True, True),
-    "reaction_over_random": Limit(2.5, 1.5, True, True),
-    "text_effect": Limit(0.15, 0.25, False, True),
-    "border_effect": Limit(0.3, 0.4, False, True),
-    "outside_effect": Limit(0.4, 0.8, False, True),
+    "text_effect": Limit(1.0, 1.35, False, True),
+    "border_effect": Limit(1.5, 2.25, False, True),
+    "outside_effect": Limit(1.75, 2.8, False, True),
+    # the model on any image
+    "weights_on_record": Limit(1.0, 1.0, True, True),
+    "discrimination": Limit(0.4, 0.1, True, True),
+    "reaction_over_random": Limit(2.0, 1.6, True, True),
 }
 
 

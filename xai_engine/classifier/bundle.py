@@ -111,6 +111,7 @@ def load(bundle: Path, policy: DevicePolicy | None = None) -> Classifier:
     from xai_engine.classifier.network import build
     from xai_engine.classifier.predict import Classifier
     from xai_engine.classifier.preprocess import PreprocessSpec
+    from xai_engine.classifier.weights import digest
 
     description = info(bundle)
     config = read_json(bundle / "configs" / "inference.json")
@@ -134,6 +135,9 @@ def load(bundle: Path, policy: DevicePolicy | None = None) -> Classifier:
         raise ModelError(
             f"{bundle}: the weights do not fit the configuration ({reason}); install it again"
         ) from error
-    return Classifier(
+    on_record = digest(network)
+    loaded = Classifier(
         description, network, finder, gate, preprocessing, calibration, config.get("gate", {}), policy
     )
+    loaded.weights_on_record = on_record
+    return loaded

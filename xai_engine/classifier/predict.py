@@ -93,6 +93,8 @@ class Classifier:
         self.calibration = calibration
         self.gate = GateSpec(**gate_limits)
         self.batch_size = 32
+        # of the weights that the bundle's validation was measured with; None without a bundle
+        self.weights_on_record: str | None = None
         self.notices: list[str] = []  # what was done because memory ran out, in sentences
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
 

@@ -33,6 +33,8 @@ _TITLES = {
     "text_effect": "Effect of letters on the score",
     "border_effect": "Effect of the border on the score",
     "outside_effect": "Effect of what is outside the lungs",
+    "weights_on_record": "Weights are the validated ones",
+    "discrimination": "Tells the classes apart (validation)",
     "lungs_share": "Share inside the lungs",
     "border_share": "Share on the border",
     "sparsity": "Concentration (Gini)",
