@@ -36,7 +36,7 @@ STOPPED, SILENT, PRESETS = (
     "Presets, as the window runs them",
 )
 SETTING_UP = 0.1  # share of a run in which the first cancel falls, 0.5 s at most
-FARTHEST = 4.0  # seconds into a run beyond which no cancel falls: the loops of a long run are all alike
+FARTHEST = 3.0  # seconds into a run beyond which no cancel falls: the loops of a long run are all alike
 CARD = 2.5  # seconds into a card within which its cancel falls
 TIMEOUT = 300.0
 QUICK = ("integrated-gradients", "grad-cam", "lrp", "deep-lift", "lime")
@@ -242,7 +242,7 @@ class Stopping:
         self._note_silence(name, listener, longest)
         submit = lambda: self._explain(name)  # noqa: E731
         here = moments(self.rng, listener.seconds, 2)[1]
-        maps = [stop(submit, at) for at in moments(self.rng, listener.seconds, self.count + 1)]
+        maps = [stop(submit, at) for at in moments(self.rng, listener.seconds, self.count)]
         inside = stop_here(
             lambda run: tasks.explain(self.radiograph, name, {}, model=self.model, run=run), here
         )
