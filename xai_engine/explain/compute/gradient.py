@@ -68,6 +68,7 @@ def _noisy(
     done = 0
     session.plan(3 * samples, "noisy copies")
     with session.stoppable():
+        session.quicken(samples)
         for first in range(0, samples, session.gradient_batch):
             count = min(session.gradient_batch, samples - first)
             drawn = np.concatenate(

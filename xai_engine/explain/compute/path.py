@@ -66,6 +66,7 @@ def integrate(session: Session, path: Path, rule: str, steps: int, max_steps: in
     best = (zero, 0.0)
     trapezoid = rule == "trapezoid"
     try:
+        session.quicken(max_steps)
         session.plan(3 * (steps + 2), "integrating", 1.0 if 2 * steps > max_steps else 0.5)
         if not trapezoid:
             ends = session.scores(torch.cat([path(0.0)[0], path(1.0)[0]]))
@@ -160,6 +161,7 @@ def expected_gradients(method: ExpectedGradients, session: Session) -> Attributi
     base_scores: list[float] = []
     session.plan(paths * (1 + 3 * POSITIONS), "sampling baselines")
     with session.stoppable():
+        session.quicken(paths * POSITIONS)
         for index in range(paths):
             rng = session.run.rng(11, index)
             first, second = (float(v) for v in rng.random(2))
