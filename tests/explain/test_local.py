@@ -12,6 +12,7 @@ from xai_engine.classifier.network import EfficientNetLite0
 from xai_engine.explain import registry
 from xai_engine.explain.adapter import ModuleClassifier, input_of
 from xai_engine.explain.compute import local, windows
+from xai_engine.explain.session import Session
 from xai_engine.runtime.run import Run
 
 
@@ -135,3 +136,49 @@ def test_a_wrong_plan_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert found.extra["operations_reused"] == 0
     assert found.values.shape[0] == SIDE
+
+
+class _Compiled:
+    """A backend that is torch, and counts what it is given."""
+
+    name, precisions = "test", ("fp32", "bf16")
+
+    def __init__(self, rest: nn.Module) -> None:
+        self.rest, self.asked = rest, {"fp32": 0, "bf16": 0}
+
+    def outputs(self, batch: torch.Tensor, precision: str) -> torch.Tensor:
+        assert batch.dtype == torch.float32
+        self.asked[precision] += len(batch)
+        with torch.inference_mode():
+            return self.rest(batch)
+
+
+def test_what_lies_behind_the_cut_runs_on_the_compiled_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = EfficientNetLite0().eval()
+    item = input_of(np.random.default_rng(0).normal(size=(1, 160, 160)).astype(np.float32))
+    method = registry.create("occlusion", window=24, stride=14)
+    expected = method.explain(ModuleClassifier(network, (1, 160, 160)), item, "pneumonia", Run())
+    made: list[_Compiled] = []
+
+    def compiled(self: Session, rest: nn.Module, shape: tuple[int, int, int]) -> _Compiled:
+        made.append(_Compiled(rest))
+        return made[-1]
+
+    monkeypatch.setattr(Session, "compiled", compiled)
+    monkeypatch.setattr(Session, "is_compiled", lambda self, count: count >= 16)
+    model = ModuleClassifier(network, (1, 160, 160))
+    found = method.explain(model, item, "pneumonia", Run())
+    assert (found.backend, found.precision) == ("test", "fp32")
+    assert made[0].asked == {"fp32": found.extra["windows"] + windows.VERIFIED, "bf16": 0}
+    scale = float(np.abs(expected.values).max())
+    assert np.abs(found.values - expected.values).max() <= 1e-5 * scale + 1e-6
+    # touched parts in bf16 differ from fp32 by its rounding
+    starts = np.array([(0, 0), (40, 56), (130, 136)])
+    x = torch.from_numpy(item.array[None].copy())
+    plan = local.prepare(network, x, (24, 24), starts)()
+    assert plan is not None
+    under = torch.zeros(3, 1, 24, 24)
+    exact = plan.activations(under, starts, (24, 24), lambda: None)
+    reduced = plan.reduced().activations(under.bfloat16(), starts, (24, 24), lambda: None).float()
+    assert 0 < float((exact - reduced).abs().max()) < 0.05 * float(exact.abs().max())

@@ -16,6 +16,7 @@ from tests.explain.test_lime import Additive, blocks, exact_blocks
 from xai_engine.explain import registry
 from xai_engine.explain.adapter import ModuleClassifier, input_of
 from xai_engine.explain.compute import shap, windows
+from xai_engine.explain.session import rank_correlation
 from xai_engine.runtime.device import DevicePolicy
 from xai_engine.runtime.run import Run
 
@@ -163,6 +164,37 @@ def test_occlusion_equals_captum_and_keeps_the_sign_of_one_channel_logits() -> N
         assert np.allclose(found, sign * theirs[0, 0].detach().numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("padding", [0, 4])
+def test_overlapping_windows_equal_captum_in_fp32(padding: int) -> None:
+    """Where the image lies; in the padding ours is 0, where captum paints what windows reaching into it did."""
+    captum = pytest.importorskip("captum.attr")
+    item = image(padding=padding)
+    x = torch.from_numpy(item.array[None].copy())
+    valid = torch.from_numpy(item.valid.copy())
+    behind = torch.where(valid, x[..., valid].mean(), x)
+    theirs = captum.Occlusion(network("lite")).attribute(
+        x, (1, 8, 8), strides=(1, 6, 6), baselines=behind, target=0
+    )
+    found = registry.create("occlusion", window=8, stride=6).explain(
+        classifier("lite"), item, "pneumonia", Run()
+    )
+    assert found.precision == "fp32"
+    inside = theirs[0, 0].detach().numpy()[item.valid]
+    assert np.allclose(found.values[item.valid], inside, atol=1e-5 * max(1.0, float(np.abs(inside).max())))
+    assert not found.values[~item.valid].any()
+
+
+def test_windows_that_replace_nothing_are_not_scored() -> None:
+    """An image that is even on its right half: the mean there is the image, and the fall is exactly 0."""
+    array = np.zeros((1, SIDE, SIDE), np.float32)
+    array[0, ::2, : SIDE // 2], array[0, 1::2, : SIDE // 2] = 1.0, -1.0
+    method = registry.create("occlusion", window=8, stride=8)
+    found = method.explain(classifier("lite"), input_of(array), "pneumonia", Run())
+    assert found.extra["windows"] == (SIDE // 8) ** 2 / 2
+    assert not found.values[:, SIDE // 2 :].any()
+    assert found.values[:, : SIDE // 2].any()
+
+
 def test_windows_cover_every_pixel() -> None:
     for length, window, stride in ((32, 10, 7), (10, 10, 3), (5, 9, 2), (33, 8, 8), (7, 1, 3)):
         starts = windows.positions(length, window, stride)
@@ -246,24 +278,32 @@ def test_bf16_only_where_the_ranks_agree() -> None:
         assert "fp32" in found.notes[0]
 
     class Fine(nn.Module):
-        """Differences between images that bf16 cannot hold."""
+        """Differences between images that bf16 cannot hold; wild: and that no sum over superpixels tells."""
 
-        def __init__(self) -> None:
+        def __init__(self, wild: bool) -> None:
             super().__init__()
+            self.wild = wild
             self.conv = nn.Conv2d(1, 1, 1)
             nn.init.constant_(self.conv.weight, 1e-4)
             nn.init.constant_(self.conv.bias, 1.0)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.conv(x).mean((2, 3))
+            score = self.conv(x).mean((2, 3))
+            return torch.sin(1e6 * (score.float() - 1.0)) if self.wild else score
 
     policy = DevicePolicy("cpu", "bf16", torch.get_num_threads())
     refused = exact.explain(
-        ModuleClassifier(Fine(), (1, SIDE, SIDE), policy=policy), item, "pneumonia", Run()
+        ModuleClassifier(Fine(wild=True), (1, SIDE, SIDE), policy=policy), item, "pneumonia", Run()
     )
     assert refused.precision == "fp32"
     assert "fp32" in refused.notes[0]
-    plain = exact.explain(ModuleClassifier(Fine(), (1, SIDE, SIDE)), item, "pneumonia", Run())
+    plain = exact.explain(ModuleClassifier(Fine(wild=True), (1, SIDE, SIDE)), item, "pneumonia", Run())
     assert np.array_equal(refused.values, plain.values)
+    # bf16 alone sees no difference between these images; the images in both precisions tell all of it
+    corrected = exact.explain(
+        ModuleClassifier(Fine(wild=False), (1, SIDE, SIDE), policy=policy), item, "pneumonia", Run()
+    )
+    plain = exact.explain(ModuleClassifier(Fine(wild=False), (1, SIDE, SIDE)), item, "pneumonia", Run())
+    assert rank_correlation(corrected.values, plain.values) >= 0.995
     gradient = registry.create("integrated-gradients").explain(bf16_model("lite"), item, "pneumonia", Run())
     assert gradient.precision == "fp32"

@@ -10,8 +10,8 @@ import pytest
 from tests.explain.networks import classifier, image
 from tests.explain.test_contract import StopAfter
 from xai_engine.explain import registry, session
-from xai_engine.explain.compute import lime, shap
-from xai_engine.explain.pool import Pool, draw, importance, log_coin, log_kernel
+from xai_engine.explain.compute import lime, shap, windows
+from xai_engine.explain.pool import Pool, draw, importance, log_coin, log_kernel, once
 from xai_engine.explain.types import Explanation
 from xai_engine.runtime.run import Run
 
@@ -158,3 +158,88 @@ def test_infidelity_of_the_pool_is_that_of_all_sets() -> None:
         told = ~sets @ sums
         expected = 1 - max(0.0, float(told @ falls)) ** 2 / float((told @ told) * (falls @ falls))
         assert shared.infidelity(values) == pytest.approx(expected, abs=0.05)
+
+
+def test_sets_that_were_drawn_twice_are_scored_once() -> None:
+    sets = draw(np.random.default_rng(0), 400, 6)
+    rows, place = once(sets)
+    assert np.array_equal(rows[place], sets)
+    assert len(rows) == len({tuple(row) for row in sets.tolist()}) < len(sets)
+    assert np.array_equal(
+        np.unique(place, return_index=True)[1], np.sort(np.unique(place, return_index=True)[1])
+    )
+    found = together(pair(600, segments=16))
+    assert found[0].forwards < 602
+    assert found[0].extra["forwards_shared"] == 602
+
+
+def test_covariance_of_soft_masks_by_enumeration() -> None:
+    """Every grid of 3 x 3 cells at every offset: 512 x 6 masks of 5 x 4 pixels, weighted by their probability."""
+    rows, columns, cells, shown = 5, 4, 2, 0.3
+
+    class Given:
+        def __init__(self, grid: np.ndarray, offsets: list[int]) -> None:
+            self.grid, self.offsets = grid, offsets
+
+        def random(self, shape: tuple[int, int]) -> np.ndarray:
+            return self.grid.reshape(shape)
+
+        def integers(self, steps: float) -> int:
+            return self.offsets.pop(0)
+
+    masks, chance = [], []
+    for bits in shap.every_set((cells + 1) ** 2):
+        for down in range(3):
+            for right in range(2):
+                given = Given(np.where(bits, 0.0, 1.0), [down, right])
+                masks.append(windows.soft_mask(given, (rows, columns), cells, shown).ravel())  # type: ignore[arg-type]
+                chance.append(shown ** bits.sum() * (1 - shown) ** (~bits).sum() / 6)
+    m, p = np.array(masks, np.float64), np.array(chance)
+    assert p.sum() == pytest.approx(1.0)
+    mean = p @ m
+    assert np.allclose(mean, shown, atol=1e-6)
+    expected = ((m - mean) * p[:, None]).T @ (m - mean)
+    one, two = windows.shared_cells(rows, cells), windows.shared_cells(columns, cells)
+    assert np.allclose(expected, shown * (1 - shown) * np.kron(one, two), atol=1e-6)
+
+
+def test_rise_with_a_pool_is_as_near_to_many_masks_with_fewer_of_its_own() -> None:
+    """Its fill is another than that of the pool: the sum over superpixels is a control variate, whatever it hides with."""
+    rise = registry.create("rise", masks=640, cells=5)
+    model, item = classifier("densenet"), image()
+    far = registry.create("rise", masks=6000, cells=5).explain(model, item, "pneumonia", Run(seed=99)).values
+    errors: dict[str, list[float]] = {"alone": [], "pooled": []}
+    for seed in range(5):
+        methods = [*pair(800), rise]
+        found = together(methods, seed=seed)[2]
+        own = rise.explain(model, item, "pneumonia", Run(seed=seed))
+        errors["pooled"].append(float(np.square(found.values - far).mean()))
+        errors["alone"].append(float(np.square(own.values - far).mean()))
+        assert found.extra["masks"] < 640 == own.extra["masks"]
+        assert found.forwards < own.forwards
+        assert 0 < found.extra["told_by_shared"] < 1
+        assert "forwards_shared" not in own.extra
+    assert np.mean(errors["pooled"]) < 1.15 * np.mean(errors["alone"])
+
+
+def test_a_pool_that_tells_nothing_leaves_rise_all_its_masks() -> None:
+    assert windows.enough_masks(4000, 0.0) == 4000
+    assert windows.enough_masks(4000, 0.95) == 2048  # at least half, in steps of 64
+    assert windows.enough_masks(4000, 0.41) == 2368
+    assert windows.enough_masks(50, 0.3) == 50
+    assert windows._explained(np.arange(9.0), np.zeros(9)) == 0.0
+
+
+def test_maps_of_three_are_the_same_in_any_order() -> None:
+    methods = [*pair(400), registry.create("rise", masks=256)]
+    first, turned = together(methods, "lite"), together(methods[::-1], "lite")[::-1]
+    assert all(np.array_equal(a.values, b.values) for a, b in zip(first, turned, strict=True))
+    stopped = session.explain(
+        methods[2],
+        classifier("lite"),
+        image(),
+        "pneumonia",
+        Run(seed=4, cancel=StopAfter(90)),
+        Pool.of(methods),
+    )
+    assert stopped.partial

@@ -6,7 +6,7 @@ come from one place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +49,7 @@ def analyze(
     options: Mapping[str, str] | None = None,
     cards: CardOptions | None = None,
     what_if: Fill | None = "inpaint",
+    alone: Collection[int] = (),
 ) -> CaseReview:
     """Predict, explain with each method in turn, assess the maps, measure the regions.
 
@@ -57,6 +58,7 @@ def analyze(
         (batches).
     options: command-line options to record, see CaseReview. cards: how to assess how far each map can be trusted
         (`assess.options.preset`); None leaves it out.
+    alone: numbers of the methods that share no forwards with others, as maps that were asked for one by one.
     what_if: how each region is changed to see what the score does; None leaves it out.
     An image that the model may not read gets a case with the refusal and without maps.
     Raises UsageError (unknown target), UnsupportedModel, Cancelled: a case is whole or does not exist.
@@ -73,13 +75,14 @@ def analyze(
         from xai_engine.explain.pool import Pool
 
         model_input = classifier.prepare(radiograph) if methods else None
-        pool = Pool.of(methods)
+        pool = Pool.of([m for i, m in enumerate(methods) if i not in alone])
         for index, method in enumerate(methods):
             assert model_input is not None
             share = share_of_maps / len(methods)
             part = run.part(0.1 + share * index, 0.1 + share * (index + 1), f"{method.title}: ")
             part.seed = seed
-            explanations.append(session.explain(method, classifier, model_input, target, part, pool))
+            shared = None if index in alone else pool
+            explanations.append(session.explain(method, classifier, model_input, target, part, shared))
             if run.cancelled:
                 raise Cancelled("cancelled")
         if cards is not None and explanations:

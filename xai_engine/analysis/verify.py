@@ -110,9 +110,10 @@ def _again(data: Mapping[str, Any], radiograph: Radiograph, classifier: Classifi
     for number, ((target, seed, preset), members) in enumerate(order.items()):
         part = run.part(0.1 + 0.7 * number / len(order), 0.1 + 0.7 * (number + 1) / len(order))
         chosen: Sequence[Method] = [methods[i] for i in members]
+        alone = [n for n, i in enumerate(members) if "forwards_shared" not in (entries[i].get("extra") or {})]
         case = pipeline.analyze(
             radiograph, classifier, chosen, target, seed, (), part, prediction=prediction,
-            cards=options.preset(preset) if preset else None, what_if=None,
+            cards=options.preset(preset) if preset else None, what_if=None, alone=alone,
         )  # fmt: skip
         for i, name, e in zip(members, case.names(), case.explanations, strict=False):
             maps[i] = e

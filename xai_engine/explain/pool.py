@@ -12,9 +12,14 @@ and its complement but for LIME's own kernel, which is a function of z and multi
 both regressions are such means, so both surrogates are consistent; on a score that is a sum over superpixels they are
 exact, as with own samples.
 
-The masks of RISE are another family (soft, on a grid): its masks cannot stand for sets of superpixels. Infidelity (Yeh et
-al. 2019) needs random sets of hidden parts and what they did to the score: it is read off the fair-coin mean of this
-pool, without a further forward pass.
+RISE's soft masks on a grid cannot be sets of superpixels, and taking sets for masks would make another quantity of its map.
+What the sets cost serves it nevertheless, as a control variate: they tell how the score goes with what is shown, as a sum
+over pixels, and what such a sum does to RISE's map is known in closed form (`windows.shared_cells`). RISE's own masks then need to
+tell only the rest, so fewer of them give a map that is as precise (`windows.enough_masks`). Its expectation is that of RISE alone,
+whatever the sets say and whatever they hide with; a bad sum saves nothing and spoils nothing.
+
+Infidelity (Yeh et al. 2019) needs random sets of hidden parts and what they did to the score: it is read off the fair-coin
+mean of this pool, without a further forward pass.
 """
 
 from __future__ import annotations
@@ -27,7 +32,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
-from xai_engine.explain.methods.perturbation import KernelShap, Lime, _Superpixels
+from xai_engine.explain.methods.perturbation import KernelShap, Lime
+from xai_engine.explain.methods.perturbation import _Superpixels as Superpixels
 from xai_engine.explain.registry import Method
 
 FloatArray = npt.NDArray[np.float64]
@@ -70,6 +76,15 @@ def draw(rng: np.random.Generator, count: int, players: int) -> Sets:
     return mixed.reshape(4 * rounds, players)
 
 
+def once(sets: Sets) -> tuple[Sets, npt.NDArray[np.int64]]:
+    """(the different rows in the order of their first appearance, which of them each row is)."""
+    _, first, inverse = np.unique(np.packbits(sets, axis=1), axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return sets[first[order]], rank[inverse.ravel()]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Shared:
     """Scored sets of superpixels. parts: what hides them; sets (n, superpixels), scores (n,); full, empty: the ends.
@@ -86,6 +101,7 @@ class Shared:
     precision: str
     backend: str
     notes: tuple[str, ...]
+    forwards: int  # images scored: sets that were drawn twice are scored once
 
     @property
     def coin(self) -> FloatArray:
@@ -110,16 +126,29 @@ class Shared:
             return 1.0
         return 1.0 - max(0.0, float(weight @ (predicted * falls))) ** 2 / (power * size)
 
+    def slope(self) -> FloatArray:
+        """(rows, columns): what a pixel that is shown adds to the score, as a sum over pixels tells it best in the mean over
+        fair coins; the same everywhere in a superpixel. 0 in the padding."""
+        weight = self.coin
+        z = self.sets - np.average(self.sets, axis=0, weights=weight)
+        y = self.scores - float(np.average(self.scores, weights=weight))
+        found = np.linalg.pinv((z * weight[:, None]).T @ z) @ (z.T @ (weight * y))
+        labels = np.asarray(self.parts.labels)
+        sizes = np.bincount(labels[labels >= 0], minlength=len(found))
+        return np.append(found / np.maximum(sizes, 1), 0.0)[labels]
+
 
 @dataclass
 class Pool:
     """Forwards that the methods of one analysis have in common. One image, one target, one seed.
 
+    sizes: sets wanted, by family; members: one method of each, by which others of the analysis may ask for the sets.
+
     Only methods that can share do; anything else, and a method alone, computes as if there were no pool.
     """
 
     sizes: dict[tuple[Any, ...], int]
-    members: dict[tuple[Any, ...], tuple[str, ...]]
+    members: dict[tuple[Any, ...], Superpixels]
     found: dict[tuple[Any, ...], Shared] = field(default_factory=dict)
 
     @staticmethod
@@ -132,10 +161,19 @@ class Pool:
         shared = {key: members for key, members in families.items() if len({type(m) for m in members}) > 1}
         return Pool(
             {key: max(int(getattr(m, "samples")) for m in group) for key, group in shared.items()},  # noqa: B009
-            {key: tuple(m.title for m in group) for key, group in shared.items()},
+            {key: group[0] for key, group in shared.items() if isinstance(group[0], (Lime, KernelShap))},
         )
 
-    def take(self, method: _Superpixels, session: Any) -> tuple[Shared | None, bool]:
+    def help(self, session: Any) -> Shared | None:
+        """For RISE: the sets of a family in which others share, scored now where they have not been; None where there is none
+        or the run was cancelled. Which comes first when maps are asked for in another order changes nothing."""
+        for key in self.sizes:
+            shared, _ = self.take(self.members[key], session)
+            if shared is not None or session.partial:
+                return shared
+        return None
+
+    def take(self, method: Superpixels, session: Any) -> tuple[Shared | None, bool]:
         """(the scored sets, whether they had been scored before). None where this method shares with nobody, where so
         few superpixels were found that KernelSHAP enumerates them, or where the run was cancelled meanwhile.
         """
@@ -155,24 +193,27 @@ class Pool:
             return None, False
         sets = draw(session.run.rng(42), self.sizes[key], count)
         ends = np.stack([np.ones(count, bool), np.zeros(count, bool)])
-        rows = np.concatenate([ends, sets])
-        values: list[float] = []
+        rows, place = once(np.concatenate([ends, sets]))
+        scored: list[float] = []
         session.plan(len(rows), "scoring changed images for several maps")
         with session.stoppable():
             for _, _, scores in session.scored(len(rows), lambda a, b: parts.images(rows[a:b])):
-                values += scores.tolist()
+                scored += scores.tolist()
+        gaps = np.flatnonzero(place >= len(scored))  # of a run that was stopped: the first ends what is known
+        values = np.array(scored, np.float64)[place[: gaps[0] if len(gaps) else len(place)]]
         if len(values) < 6:
             return None, False
         done = 2 + (len(values) - 2) // 4 * 4
         found = Shared(
             parts,
             sets[: done - 2],
-            np.array(values[2:done]),
-            values[0],
-            values[1],
+            values[2:done],
+            float(values[0]),
+            float(values[1]),
             session.precision,
             session.backend,
             tuple(session.notes),
+            len(scored),
         )
         if not session.partial:
             self.found[*key, image] = found
@@ -181,4 +222,7 @@ class Pool:
 
 def family(method: Method) -> tuple[Any, ...]:
     """What makes the changed images of two methods the same."""
-    return tuple(getattr(method, name, None) for name in FAMILY)
+    values = {name: getattr(method, name, None) for name in FAMILY}
+    if values["replacement"] != "blurred":
+        values["blur"] = None  # hides nothing
+    return tuple(values.values())

@@ -55,7 +55,9 @@ class _Value:
     starts: Starts
     size: tuple[int, int]
     patches: torch.Tensor | None = None
-    padded: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict)  # the whole with a border, as it is needed
+    padded: dict[tuple[int, ...], torch.Tensor] = field(
+        default_factory=dict
+    )  # the whole with a border, as it is needed
 
     @property
     def share(self) -> float:
