@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -20,10 +19,11 @@ from torch.utils.hooks import RemovableHandle
 from xai_engine import __version__
 from xai_engine.classifier.backends import base as backends
 from xai_engine.classifier.backends import choose
-from xai_engine.classifier.backends import gradients as quick_ways
 from xai_engine.classifier.backends.base import Backend
 from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import ModelError, UnsupportedModel
+from xai_engine.explain.precision import MOST, STEP, Correction
+from xai_engine.explain.precision import checked as both_precisions
 from xai_engine.explain.protocol import Explainable
 from xai_engine.explain.registry import Method
 from xai_engine.explain.types import Explanation
@@ -39,7 +39,6 @@ _NO_WORK = (nn.Identity, nn.Dropout, nn.Flatten, nn.BatchNorm2d, nn.ReLU, nn.Har
 BF16_GATE = 0.995  # rank correlation with fp32 that reduced precision must reach on this image
 BF16_MINIMUM = 96  # scores below which checking costs more than bf16 saves
 BF16_CHECKED = 32  # images scored in both precisions
-QUICKEN_MINIMUM = 128  # gradients below which a quicker way costs more than it saves
 COMPILE_MINIMUM = 200  # scores below which compiling costs more than it saves
 
 FloatArray = npt.NDArray[np.float64]
@@ -95,7 +94,6 @@ class Session:
         self.backend = "torch"
         self.notes: list[str] = []
         self._compiled: Backend | None = None
-        self._quick: quick_ways.InputGradients | None = None
         self._noticed = len(getattr(classifier, "notices", ()))
         self._planned = 1.0
         self._done = 0.0
@@ -202,13 +200,22 @@ class Session:
         )
 
     def scored(
-        self, count: int, make: Callable[[int, int], torch.Tensor], passed: Passed | None = None
+        self,
+        count: int,
+        make: Callable[[int, int], torch.Tensor],
+        passed: Passed | None = None,
+        features: Callable[[int, int], FloatArray] | None = None,
     ) -> Iterator[tuple[int, int, FloatArray]]:
         """Score `count` images made batch by batch: yields (start, stop, scores). Memory is that of one batch.
 
-        make(start, stop) -> (stop - start, channels, rows, columns). Where the classifier allows bf16, the first
-        images are scored in both precisions; bf16 is used only if the ranks agree to BF16_GATE.
+        make(start, stop) -> (stop - start, channels, rows, columns).
         passed: (what `make` gives, precision) -> scores, where that is no image for the network.
+        features: (start, stop) -> (stop - start, p), asked after `make`: what was changed in these images, for a map whose
+        values are about the slopes of the scores on them.
+
+        Where the classifier allows bf16, the first images are scored in both precisions (and yielded in fp32). With
+        features bf16 is used, corrected, only if the map is expected to keep its ranks to BF16_GATE (see
+        explain.precision); without, only if the scores keep them.
         """
         if passed is None:
             self.is_compiled(count)
@@ -218,19 +225,39 @@ class Session:
             checking = False  # its fp32 is faster than torch's bf16
         exact: list[float] = []
         reduced: list[float] = []
+        known: list[FloatArray] = []
+        correction: Correction | None = None
+        look = min(count, BF16_CHECKED)
         for start in range(0, count, self.batch_size):
             stop = min(start + self.batch_size, count)
             self.tick()
             batch = make(start, stop)
+            if checking and features is not None:
+                known.append(features(start, stop))
+                if start == 0:
+                    look = both_precisions(known[0].shape[1], count)
+                    checking = look > 0
             values = self.scores(batch, precision, passed)
+            if correction is not None and features is not None:
+                values = values + correction(features(start, stop))
             if checking:
                 exact += values.tolist()
                 reduced += self.scores(batch, "bf16", passed).tolist()
-                if stop >= min(count, BF16_CHECKED):
-                    checking = False
-                    agreement = rank_correlation(np.array(exact), np.array(reduced))
-                    precision = self.precision = "bf16" if agreement >= BF16_GATE else "fp32"
-                    if precision == "fp32":
+                if stop >= look:
+                    if features is None:
+                        agreement = rank_correlation(np.array(exact), np.array(reduced))
+                    else:
+                        correction = Correction.of(
+                            np.concatenate(known), np.array(exact), np.array(reduced), count
+                        )
+                        agreement = correction.expected
+                    if agreement >= BF16_GATE:
+                        checking, precision = False, "bf16"
+                        self.precision = precision
+                    elif features is not None and stop + STEP <= MOST * count:
+                        look, correction = stop + STEP, None
+                    else:
+                        checking, correction = False, None
                         self.notes.append(
                             f"Computed in fp32: bf16 changes the ranks on this image ({agreement:.3f})."
                         )
@@ -290,20 +317,10 @@ class Session:
 
     def gradients(self, batch: torch.Tensor) -> tuple[FloatArray, torch.Tensor]:
         """Scores (n,) and their gradients (n, channels, rows, columns) float32, in passes of
-        `gradient_batch` images, or of what the quicker way takes after `quicken`.
+        `gradient_batch` images.
         """
         scores, gradients = [], []
         start = 0
-        way = None if self._quick is None or self.is_tapped() else self._quick
-        if way is not None:
-            self.backend = way.name
-            for start in range(0, len(batch), way.size):
-                self.tick()
-                found, gradient = way(batch[start : start + way.size])
-                self._count(len(gradient), len(gradient))
-                scores.append(found.double().numpy())
-                gradients.append(gradient)
-            start = len(batch)
         while start < len(batch):
             leaf = batch[start : start + self.gradient_batch].detach().float().requires_grad_(True)
             self.tick()
@@ -323,28 +340,6 @@ class Session:
         if not bool(torch.isfinite(joined).all()):
             raise UnsupportedModel(f"{self._name}: its gradient is not finite for this image")
         return self._finite(np.concatenate(scores)), joined
-
-    def quicken(self, count: int) -> None:
-        """From here on `gradients` takes the quickest way known, see `backends.gradients`, where so many are to come.
-
-        Which way depends on the method's parameters alone, so that one seed gives the same bits again. Copying and
-        compiling take seconds, once per bundle and target; cancellation is looked for meanwhile.
-        """
-        policy = getattr(self.classifier, "policy", None)
-        if policy is None or policy.backend != "openvino" or self.classifier.device != "cpu":
-            return  # by itself it does not pay: tracing takes as long as a hundred gradients
-        if count < QUICKEN_MINIMUM or self.is_tapped():
-            return
-        if not quick_ways.is_shipped(self.network, self.classifier.info.sha256):
-            return
-        shape = tuple(int(n) for n in self.x.shape[1:])
-        key = (self.target, shape, policy.threads)
-        choice = quick_ways.known(self.network, key)
-        if choice is None:
-            score = partial(self.classifier.score_of, target=self.target)
-            work = quick_ways.prepare(self.network, shape, score, key, policy.threads)
-            choice = self.awaited(work)
-        self._quick = choice.ways
 
     def differentiate(self, scores: torch.Tensor, to: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Gradients of the summed scores. Raises UnsupportedModel where the network breaks the chain."""

@@ -111,7 +111,11 @@ def explain(method: Lime, session: Session) -> Attribution:
     session.plan(method.samples, "scoring changed images")
     looked = 0
     with session.stoppable():
-        for _, stop, values in session.scored(method.samples, lambda a, b: parts.images(shown[a:b])):
+        for _, stop, values in session.scored(
+            method.samples,
+            lambda a, b: parts.images(shown[a:b]),
+            features=lambda a, b: shown[a:b].astype(float),
+        ):
             scores += values.tolist()
             if stopping and stop - looked >= LOOK_EVERY and stop > 2 * parts.count:
                 looked = stop

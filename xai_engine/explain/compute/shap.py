@@ -141,6 +141,10 @@ def _worth(
     values: list[float] = []
     session.plan(len(sets), "scoring changed images")
     with session.stoppable():
-        for _, _, scores in session.scored(len(sets), lambda a, b: images(sets[a:b])):  # type: ignore[arg-type,return-value]
+        for _, _, scores in session.scored(
+            len(sets),
+            lambda a, b: images(sets[a:b]),  # type: ignore[arg-type,return-value]
+            features=lambda a, b: sets[a:b].astype(float),
+        ):
             values += scores.tolist()
     return np.array(values)
