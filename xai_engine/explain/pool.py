@@ -197,7 +197,9 @@ class Pool:
         scored: list[float] = []
         session.plan(len(rows), "scoring changed images for several maps")
         with session.stoppable():
-            for _, _, scores in session.scored(len(rows), lambda a, b: parts.images(rows[a:b])):
+            for _, _, scores in session.scored(
+                len(rows), lambda a, b: parts.images(rows[a:b]), features=lambda a, b: rows[a:b].astype(float)
+            ):
                 scored += scores.tolist()
         gaps = np.flatnonzero(place >= len(scored))  # of a run that was stopped: the first ends what is known
         values = np.array(scored, np.float64)[place[: gaps[0] if len(gaps) else len(place)]]
