@@ -202,6 +202,13 @@ def table(cases: Iterable[Case], half: str) -> list[str]:
         rows.append(
             f"| **{kind}** | all maps | {counts[0]} | {counts[1]} | {counts[2]} | {_share(counts[2], len(verdicts))} |"
         )
+    for kind in KINDS:  # a network is called flagged where most of its maps are
+        found = [sum(decided(m) == "do not use" for m in c["maps"]) for c in chosen if c["kind"] == kind]
+        sizes = [len(c["maps"]) for c in chosen if c["kind"] == kind]
+        flagged = sum(2 * n > size for n, size in zip(found, sizes, strict=True))
+        rows.append(
+            f"| **{kind}** | networks, most maps flagged | | | {flagged} | {_share(flagged, len(found))} |"
+        )
     hit = [m for c in chosen if c["kind"] == "sound" for m in c["maps"] if m["hit"]]
     wrong = sum(decided(m) == "do not use" for m in hit)
     every = [m for c in chosen if c["kind"] == "sound" for m in c["maps"]]
