@@ -79,7 +79,8 @@ def test_random_maps_of_a_sound_model_are_refused() -> None:
     (e,) = explained(sound, patient(0), "ig")
     assert cards(sound, patient(0), [random_map(e, 0)])[0].verdict == "do not use"
     many = cards(sound, patient(0), [random_map(e, 1 + i) for i in range(12)], QUICK)
-    assert sum(c.verdict == "do not use" for c in many) >= 11
+    # one random map in ten reaches the limit by definition; four of twelve or more would be a chance of 3 %
+    assert sum(c.verdict == "do not use" for c in many) >= 9
     # and they spread as the null says
     values = [c.finding("faithfulness").value for c in many]
     assert abs(np.mean(values)) < 1

