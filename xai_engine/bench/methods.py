@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from xai_engine.classifier.types import ModelInput
 
 SEED = 0
-INTERVAL = 0.25  # LIME stops when its confidence intervals are that narrow, of the largest value
+INTERVAL = 0.15  # LIME stops when its confidence intervals are that narrow, of the largest value
 RANKS, LARGEST = "rank correlation", "largest difference, share of the maximum"
 
 
