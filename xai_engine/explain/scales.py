@@ -58,8 +58,9 @@ def measure_scales(
     run: Run | None = None,
 ) -> dict[str, float]:
     """Method name -> full scale for `ModelInfo.map_scales`: the median over images of each map's 99th percentile of
-    |value| over the valid pixels, without images whose map shows nothing. The strongest part of a typical map reaches the end of the colour bar; a pooled
-    percentile would belong to the few images with the largest scores and leave all others pale.
+    |value| over the valid pixels, without images whose map shows nothing. The strongest part of a typical map reaches the
+    end of the colour bar; a pooled percentile would belong to the few images with the largest scores and leave all
+    others pale.
 
     target: the model's last class where empty. Two significant digits, so that colour bars read well; methods whose
     maps are mostly zero, and those that cannot explain this network, are left out. Raises Cancelled.
