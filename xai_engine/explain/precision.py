@@ -43,8 +43,8 @@ class Correction:
 
         The values of the map are taken to be like the slopes of the scores on the features. `expected` is the rank
         correlation of such slopes with themselves after errors as those of the difference's slopes were added, which nine
-        of ten draws of these errors reach. The slopes are first drawn together until they vary as much as the true ones must (the variance of the estimates less that of
-        their sampling). Sampling variances are heteroscedasticity-consistent (HC3: as if each image had been left out).
+        of ten draws of these errors reach. The slopes are first drawn together until they vary as much as the true ones
+        must (the variance of the estimates less that of their sampling). Sampling variances are heteroscedasticity-consistent (HC3: as if each image had been left out).
         0 where the slopes cannot be told from none.
         """
         centre = features.mean(0)
