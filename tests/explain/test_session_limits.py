@@ -272,6 +272,35 @@ def test_auto_prefers_torch_where_nothing_is_installed_or_agrees(monkeypatch: py
             choose.prepare(network, shape, "openvino", "fp32", 1)()
 
 
+def test_a_choice_is_kept_for_each_precision_until_a_weight_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = classifier("lite").network
+    shape, made = (1, SIDE, SIDE), []
+
+    class Counted:
+        name, precisions = "openvino", ("fp32", "bf16")
+
+        def __init__(self, copied: torch.nn.Module, *_: Any) -> None:
+            self.network = copied
+            made.append(1)
+
+        def outputs(self, batch: torch.Tensor, precision: str) -> torch.Tensor:
+            with torch.inference_mode():
+                return self.network(batch)
+
+    monkeypatch.setattr(choose, "KINDS", {"openvino": Counted})
+    for precision in ("fp32", "bf16"):
+        choose.prepare(network, shape, "openvino", precision, 1)()
+    kept = [choose.known(network, "openvino", precision, 1) for precision in ("fp32", "bf16")]
+    assert None not in kept
+    assert len(made) == 2
+    with torch.no_grad():
+        next(network.parameters()).add_(0.5)
+    assert choose.known(network, "openvino", "fp32", 1) is None
+    choose.prepare(network, shape, "openvino", "fp32", 1)()
+    assert choose.known(network, "openvino", "fp32", 1) is not None
+    assert choose.known(network, "openvino", "bf16", 1) is None
+
+
 def test_methods_that_look_into_the_network_run_in_torch_whatever_the_policy() -> None:
     pytest.importorskip("openvino", reason="openvino is not installed (extra openvino)")
     for name in ("grad-cam", "ablation-cam", "integrated-gradients"):

@@ -21,6 +21,9 @@ PROBE = 4  # images
 KINDS: dict[str, type[OpenVino] | type[OnnxRuntime]] = {"openvino": OpenVino, "onnx": OnnxRuntime}
 
 
+_Wanted = tuple[str, str, int]
+
+
 @dataclass(slots=True)
 class Choice:
     """backend: None for torch itself. why: a sentence. milliseconds: per image on the probe, by backend."""
@@ -30,17 +33,15 @@ class Choice:
     milliseconds: dict[str, float] = field(default_factory=dict)
 
 
-_KEPT: WeakKeyDictionary[nn.Module, tuple[tuple[object, ...], Choice]] = WeakKeyDictionary()
+# by network: the fingerprint of its weights, and the choice made for each (backend wanted, precision, threads). One network
+# is asked for in more than one precision (a check in fp32 beside bf16), and choosing again takes seconds.
+_KEPT: WeakKeyDictionary[nn.Module, tuple[tuple[float, ...], dict[_Wanted, Choice]]] = WeakKeyDictionary()
 
 
 def known(network: nn.Module, wanted: str, precision: str, threads: int) -> Choice | None:
     """The choice made before for this network with these weights."""
-    key, choice = _KEPT.get(network, ((), None))
-    return choice if key == _key(network, wanted, precision, threads) else None
-
-
-def _key(network: nn.Module, wanted: str, precision: str, threads: int) -> tuple[object, ...]:
-    return wanted, precision, threads, fingerprint(network)
+    weights, choices = _KEPT.get(network, ((), {}))
+    return choices.get((wanted, precision, threads)) if weights == fingerprint(network) else None
 
 
 def prepare(
@@ -51,11 +52,13 @@ def prepare(
     wanted: "openvino" or "onnx" by name (UsageError where it cannot be had), "auto" for the first that is installed, gives what
     torch gives and is clearly faster.
     """
-    copied, key = clean_copy(network), _key(network, wanted, precision, threads)
+    copied, weights = clean_copy(network), fingerprint(network)
 
     def work() -> Choice:
         choice = _choose(copied, shape, wanted, precision, threads)
-        _KEPT[network] = (key, choice)
+        of, choices = _KEPT.get(network, ((), {}))
+        others = choices if of == weights else {}  # weights that changed: nothing of before holds
+        _KEPT[network] = (weights, {**others, (wanted, precision, threads): choice})
         return choice
 
     return work
