@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,40 @@ def test_the_true_temperature_is_found_and_beats_isotonic() -> None:
     z = np.linspace(-6, 6, 30)
     assert np.abs(found.calibration(z) - 1 / (1 + np.exp(-0.4 * z))).max() < 0.07
     assert [p.name for p in found.points] == ["balanced", "screening", "confirming"]
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_the_balanced_threshold_follows_a_calibration_that_holds_and_not_a_handful_of_images(
+    few: bool,
+) -> None:
+    if few:  # probabilities are true: Bayes' threshold is at even odds, and a maximum over 60 images strays from it
+        cases = outcomes(3, {"a": 60}, slope=0.7)
+    else:  # a share of certain positives below the middle: no line through the logits is true there, and many images tell so
+        cases = outcomes(3, {"a": 600}, slope=3.0)
+        for k, case in enumerate(cases):
+            if -2 < case.logit < 0:
+                cases[k] = replace(case, sample=replace(case.sample, label=1.0))
+            if case.logit > 6:
+                cases[k] = replace(case, sample=replace(case.sample, label=0.0))
+    found = calibrate.fit(cases)
+    rules = {row["rule"]: row for row in found.rules}
+    even, largest = rules[calibrate.EVEN_ODDS], rules[calibrate.LARGEST]
+    assert even["spread"] < largest["spread"] or not few
+    assert (even["youden"] > largest["youden"]) is few
+    balanced = found.points[0]
+    assert (balanced.threshold == 0.5) is few
+    if not few:
+        labels = np.array([c.sample.label for c in cases])
+        p = found.calibration([c.logit for c in cases])
+        best = max(metrics.youden(labels, p, t) for t in np.linspace(0, 1, 2001))
+        assert metrics.youden(labels, p, balanced.threshold) == pytest.approx(best, abs=0.02)
+
+
+def test_a_group_of_one_image_leaves_no_draw_to_compare_rules_on() -> None:
+    cases = [*outcomes(3, {"a": 60}), *outcomes(0, {"b": 1})]
+    found = calibrate.fit(cases)
+    assert found.rules == ()
+    assert found.points[0].threshold == 0.5
 
 
 def test_folds_spread_every_stratum_and_never_see_themselves() -> None:
@@ -94,8 +129,8 @@ def test_expected_error_of_a_perfect_model_is_what_perfect_models_show() -> None
     rng = np.random.default_rng(3)
     p = rng.random(60)
     shown = [metrics.calibration_error(rng.random(60) < p, p) for _ in range(300)]
-    assert metrics.expected_calibration_error(p) == pytest.approx(np.mean(shown), rel=0.06)
-    assert metrics.expected_calibration_error(p) > 0.1  # so few images cannot show 0.03
+    assert metrics.perfect_calibration_errors(p).mean() == pytest.approx(np.mean(shown), rel=0.06)
+    assert metrics.perfect_calibration_errors(p).mean() > 0.1  # so few images cannot show 0.03
 
 
 def test_bootstrap_interval_of_a_mean_is_the_normal_one() -> None:

@@ -72,6 +72,31 @@ def test_calibration_error_of_known_bins() -> None:
     )
 
 
+def test_calibration_error_at_a_prevalence_of_one_half_equals_repeating_the_rarer_class() -> None:
+    labels = np.array([1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0])  # 3 of 12: a positive stands for three
+    probabilities = np.linspace(0.9, 0.1, 12)
+    one_bin = metrics.even_calibration_error(labels, probabilities, bins=1)
+    repeats = np.where(labels == 1, 3, 1)
+    even = metrics.calibration_error(np.repeat(labels, repeats), np.repeat(probabilities, repeats), bins=1)
+    assert one_bin == pytest.approx(even)
+    assert np.isnan(metrics.even_calibration_error(np.ones(4), np.full(4, 0.5)))
+
+
+def test_a_perfect_model_stands_among_the_perfect_ones() -> None:
+    rng = np.random.default_rng(5)
+    p = rng.random(300)
+    drawn = metrics.perfect_calibration_errors(p)
+    shares = [(drawn >= metrics.calibration_error(rng.random(300) < p, p)).mean() for _ in range(60)]
+    assert 0.35 < np.mean(shares) < 0.65  # uniform where the model is perfect
+    assert (drawn >= metrics.calibration_error(rng.random(300) < p**3, p)).mean() < 0.01
+
+
+def test_youden_is_sensitivity_and_specificity_less_one() -> None:
+    labels, p = np.array([1, 1, 0, 0, 0]), np.array([0.9, 0.2, 0.8, 0.3, 0.1])
+    assert metrics.youden(labels, p, 0.5) == pytest.approx(1 / 2 + 2 / 3 - 1)
+    assert metrics.youden(labels, p, 0.5, [3, 1, 2, 1, 1]) == pytest.approx(3 / 4 + 2 / 4 - 1)
+
+
 def test_net_benefit_of_treating_everyone() -> None:
     labels = np.array([1, 1, 0, 0, 0])
     assert metrics.net_benefit(labels, np.ones(5), 0.2) == pytest.approx(0.4 - 0.6 * 0.25)

@@ -28,12 +28,14 @@ FOLDS, REPEATS = 5, 10
 
 @dataclass(frozen=True)
 class Fitted:
-    """What goes into the bundle. candidates: one row per method with its cross-validated figures, JSON-ready."""
+    """What goes into the bundle. candidates, rules: one row per calibration, and per rule for the balanced threshold,
+    with its figures on images that it was not fitted on, JSON-ready."""
 
     calibration: Calibration
     points: tuple[OperatingPoint, ...]
     limits: ConformalLimits
     candidates: tuple[dict[str, Any], ...]
+    rules: tuple[dict[str, Any], ...]
     whom: str
 
 
@@ -48,13 +50,16 @@ def fit(outcomes: Sequence[Outcome], error_rate: float = ERROR_RATE) -> Fitted:
     best = min(rows, key=lambda r: r["nll"])["method"]
     calibration = calibrations.FITS[best](logits, labels, weights)
     probabilities = calibration(logits)
+    rules = compare_rules(logits, labels, samples, calibrations.FITS[best])
+    rule = max(rules, key=lambda r: r["youden"])["rule"] if rules else EVEN_ODDS
     first, last = conformal.fit(labels, probabilities, error_rate, weights=weights)
     whom = describe(samples)
     return Fitted(
         calibration,
-        operating_points(samples, labels, probabilities, weights),
+        operating_points(samples, labels, probabilities, weights, rule),
         ConformalLimits(error_rate, (min(first, 1.0), min(last, 1.0)), whom),
         tuple(rows),
+        tuple(rules),
         whom,
     )
 
@@ -127,13 +132,69 @@ def describe(samples: Sequence[Sample]) -> str:
     return "validation images: " + ", ".join(f"{sum(s.population == n for s in samples)} {n}" for n in names)
 
 
+EVEN_ODDS, LARGEST = "even odds", "largest sum"  # rules for the balanced threshold
+BOOTSTRAPS = 200
+
+
+def balanced_threshold(rule: str, labels: Floats, probabilities: Floats, weights: Floats) -> float:
+    """The threshold with the largest sensitivity + specificity: "largest sum" looks for it among these images; "even odds"
+    takes 0.5, where a calibration for a prevalence of one half says that it lies (Bayes' rule for equal costs)."""
+    if rule == EVEN_ODDS:
+        return 0.5
+    return metrics.thresholds(labels, probabilities, weights)["balanced"]
+
+
+def compare_rules(
+    logits: Floats,
+    labels: Floats,
+    samples: Sequence[Sample],
+    make: Callable[[Floats, Floats, Floats], Calibration],
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Both rules for the balanced threshold by a stratified bootstrap (Efron & Tibshirani 1993): mean Youden index on the images
+    left out, and the standard deviation of the threshold from draw to draw, as a logit of the network.
+
+    A maximum over few images follows their accidents; where there are many, it knows better than a calibration of
+    two parameters. So it is measured, as the calibration is.
+    """
+    strata = np.array([f"{s.population}/{y:.0f}" for s, y in zip(samples, labels, strict=True)])
+    rng = np.random.default_rng(seed)
+    sums: dict[str, list[float]] = {EVEN_ODDS: [], LARGEST: []}
+    places: dict[str, list[float]] = {EVEN_ODDS: [], LARGEST: []}
+    for _ in range(BOOTSTRAPS):
+        drawn = np.concatenate(
+            [rng.choice(m, len(m)) for m in (np.flatnonzero(strata == name) for name in np.unique(strata))]
+        )
+        left = np.setdiff1d(np.arange(len(labels)), drawn)
+        if len(np.unique(strata[left])) < len(np.unique(strata)):
+            continue
+        weights = population_weights([samples[i] for i in drawn])
+        calibration = make(logits[drawn], labels[drawn], weights)
+        inside, outside = calibration(logits[drawn]), calibration(logits[left])
+        others = population_weights([samples[i] for i in left])
+        for rule, found in sums.items():
+            threshold = balanced_threshold(rule, labels[drawn], inside, weights)
+            found.append(metrics.youden(labels[left], outside, threshold, others))
+            order = np.sort(logits)
+            called = np.searchsorted(calibration(order), threshold)
+            places[rule].append(float(order[min(int(called), len(order) - 1)]))
+    return [
+        {"rule": rule, "youden": float(np.mean(found)), "spread": float(np.std(places[rule]))}
+        for rule, found in sums.items()
+        if found  # where a group is one image, no draw leaves it out
+    ]
+
+
 def operating_points(
-    samples: Sequence[Sample], labels: Floats, probabilities: Floats, weights: Floats
+    samples: Sequence[Sample], labels: Floats, probabilities: Floats, weights: Floats, rule: str
 ) -> tuple[OperatingPoint, ...]:
-    """Balanced, screening and confirming thresholds with what they gave on these images (unweighted, Wilson)."""
+    """Balanced (by a rule, see `balanced_threshold`), screening and confirming thresholds with what they gave on these images
+    (unweighted, Wilson)."""
     whom = describe(samples)
+    cuts = metrics.thresholds(labels, probabilities, weights)
+    cuts["balanced"] = balanced_threshold(rule, labels, probabilities, weights)
     points = []
-    for name, threshold in metrics.thresholds(labels, probabilities, weights).items():
+    for name, threshold in cuts.items():
         sensitivity, specificity = metrics.sensitivity_specificity(labels, probabilities, threshold)
         points.append(OperatingPoint(name, threshold, sensitivity.as_tuple(), specificity.as_tuple(), whom))
     return tuple(points)

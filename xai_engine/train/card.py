@@ -162,6 +162,8 @@ def _table(result: Mapping[str, Any]) -> list[str]:
     add("average precision", lambda f: text_of(f["average_precision"]))
     add("calibration error (ECE, 15 bins of equal size)", lambda f: text_of(f["ece"]))
     add("floor, ECE: a perfectly calibrated model on as many images", lambda f: text_of(f["ece_if_perfect"]))
+    add("share of perfect models whose ECE is as large", lambda f: text_of(f.get("ece_perfect_as_large")))
+    add("ECE, both classes weighing the same", lambda f: text_of(f.get("ece_even")))
     add("Brier score", lambda f: text_of(f["brier"]))
     add("refused by the gate", lambda f: text_of(f["refused"]))
     for point in entries[0]["operating_points"] if entries else ():
@@ -184,7 +186,20 @@ def _calibration(content: BundleContent) -> list[str]:
         keys = [k for k in candidates[0] if k != "method"]
         lines += ["Cross-validated on the validation images, the smallest loss (nll) was taken:", ""]
         lines += _rows(["method", *keys], [[r["method"], *(f"{r[k]:.3f}" for k in keys)] for r in candidates])
-    lines += ["Thresholds were chosen on the same images and never on the test split:", ""]
+    rules = content.provenance.get("balanced_threshold", [])
+    if rules:
+        taken = max(rules, key=lambda r: r["youden"])["rule"]
+        lines += [
+            f"Rule for the balanced threshold: {taken}, by the Youden index on images left out of bootstrap draws of "
+            "the validation images (even odds: 0.5 of the calibrated probability; largest sum: the threshold with the "
+            "largest sensitivity + specificity on the images drawn; spread: of the threshold, as a logit of the network):",
+            "",
+        ]
+        lines += _rows(
+            ["rule", "Youden index", "spread"],
+            [[r["rule"], f"{r['youden']:.3f}", f"{r['spread']:.3f}"] for r in rules],
+        )
+    lines += ["Thresholds come from validation images, never from the test split:", ""]
     rows = [
         [p.name, f"{p.threshold:.3f}", text_of(p.sensitivity), text_of(p.specificity), p.population]
         for p in content.operating_points

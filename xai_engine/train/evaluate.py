@@ -164,9 +164,13 @@ def _figures(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> di
         ("average_precision", metrics.average_precision),
         ("brier", metrics.brier),
         ("ece", metrics.calibration_error),
+        ("ece_even", metrics.even_calibration_error),
     ):
         entry[name] = _interval(metrics.bootstrap(labels, probabilities, figure)) if labels else [None] * 3
-    entry["ece_if_perfect"] = _number(metrics.expected_calibration_error(probabilities))
+    perfect = metrics.perfect_calibration_errors(probabilities)
+    entry["ece_if_perfect"] = _number(float(perfect.mean()) if len(perfect) else float("nan"))
+    measured = entry["ece"][0]
+    entry["ece_perfect_as_large"] = None if measured is None else float((perfect >= measured).mean())
     for name, threshold in thresholds.items():
         sensitivity, specificity = metrics.sensitivity_specificity(labels, probabilities, threshold)
         counts = metrics.confusion(labels, probabilities, threshold)

@@ -88,7 +88,11 @@ def make_bundle(
         calibration=fitted.calibration,
         operating_points=fitted.points,
         conformal=fitted.limits,
-        provenance={**content.provenance, "calibration": list(fitted.candidates)},
+        provenance={
+            **content.provenance,
+            "calibration": list(fitted.candidates),
+            "balanced_threshold": list(fitted.rules),
+        },
     )
     write_bundle(content, folder)
     scales = _map_scales(bundle.load(bundle.find(folder)), validation, run.part(0.2, 0.35))

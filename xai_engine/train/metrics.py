@@ -94,16 +94,33 @@ def sensitivity_specificity(
     return wilson(c["tp"], c["tp"] + c["fn"]), wilson(c["tn"], c["tn"] + c["fp"])
 
 
-def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = 15) -> float:
-    """Expected calibration error over equal-mass bins (Nguyen & O'Connor 2015): Σ n_b/n |mean p - mean y|."""
+def calibration_error(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    bins: int = 15,
+    weights: npt.ArrayLike | None = None,
+) -> float:
+    """Expected calibration error over bins of as many cases each (Nguyen & O'Connor 2015): Σ w_b/w |mean p - mean y|.
+
+    weights: (n,), for a prevalence other than that of these cases.
+    """
     y, p = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
+    w = np.ones(len(p)) if weights is None else np.asarray(weights, np.float64)
     order = np.argsort(p, kind="stable")
     parts = [part for part in np.array_split(order, min(bins, len(p))) if len(part)]
-    return (
-        float(sum(len(i) * abs(p[i].mean() - y[i].mean()) for i in parts) / len(p))
-        if len(p)
-        else float("nan")
-    )
+    if not len(p):
+        return float("nan")
+    return float(sum(abs((w[i] * (p[i] - y[i])).sum()) for i in parts) / w.sum())
+
+
+def even_calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = 15) -> float:
+    """`calibration_error` at a prevalence of one half, for which bundles are calibrated: both classes weigh the same."""
+    y = np.asarray(labels, np.float64) >= 0.5
+    positive = int(y.sum())
+    if positive in (0, len(y)):
+        return float("nan")
+    weights = np.where(y, 0.5 / positive, 0.5 / (len(y) - positive))
+    return calibration_error(labels, probabilities, bins, weights)
 
 
 def brier(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
@@ -151,6 +168,20 @@ def thresholds(
     return {"balanced": float(balanced), "screening": float(screening), "confirming": float(confirming)}
 
 
+def youden(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    threshold: float,
+    weights: npt.ArrayLike | None = None,
+) -> float:
+    """Sensitivity + specificity - 1 at a threshold, in [-1, 1] (Youden 1950). weights: as for `thresholds`; both classes
+    must be there.
+    """
+    y, called = np.asarray(labels).astype(bool), np.asarray(probabilities, np.float64) >= threshold
+    w = np.ones(len(y)) if weights is None else np.asarray(weights, np.float64)
+    return float(np.average(called[y], weights=w[y]) + np.average(~called[~y], weights=w[~y]) - 1.0)
+
+
 def delong_difference(
     labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike
 ) -> tuple[float, float]:
@@ -187,14 +218,16 @@ def _difference(labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLi
     return areas[0] - areas[1], float(contrast @ covariance @ contrast)
 
 
-def expected_calibration_error(probabilities: npt.ArrayLike, bins: int = 15, draws: int = 400) -> float:
-    """The ECE that a perfectly calibrated model with these probabilities would show on so few images: mean over draws
-    of the labels from them (consistency resampling, Bröcker & Smith 2007). What the measured ECE is to be judged by."""
+def perfect_calibration_errors(
+    probabilities: npt.ArrayLike, bins: int = 15, draws: int = 400
+) -> npt.NDArray[np.float64]:
+    """The ECEs (draws,) that a perfectly calibrated model with these probabilities would show on so few images: labels drawn
+    from them (consistency resampling, Bröcker & Smith 2007). What the measured ECE is to be judged by."""
     p = np.asarray(probabilities, np.float64)
     rng = np.random.default_rng(0)
     if not len(p):
-        return float("nan")
-    return float(np.mean([calibration_error(rng.random(len(p)) < p, p, bins) for _ in range(draws)]))
+        return np.zeros(0)
+    return np.array([calibration_error(rng.random(len(p)) < p, p, bins) for _ in range(draws)])
 
 
 def bootstrap(
