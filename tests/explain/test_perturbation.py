@@ -16,7 +16,7 @@ from tests.explain.test_lime import Additive, blocks, exact_blocks
 from xai_engine.explain import registry
 from xai_engine.explain.adapter import ModuleClassifier, input_of
 from xai_engine.explain.compute import shap, windows
-from xai_engine.explain.session import rank_correlation
+from xai_engine.explain.ranks import rank_correlation
 from xai_engine.runtime.device import DevicePolicy
 from xai_engine.runtime.run import Run
 

@@ -9,9 +9,10 @@ import pytest
 
 from tests.explain.networks import classifier, image
 from tests.explain.test_contract import StopAfter
-from xai_engine.explain import registry, session
+from xai_engine.explain import registry, running
 from xai_engine.explain.compute import lime, shap, windows
 from xai_engine.explain.pool import Pool, draw, importance, log_coin, log_kernel, once
+from xai_engine.explain.session import Session
 from xai_engine.explain.types import Explanation
 from xai_engine.runtime.run import Run
 
@@ -91,7 +92,7 @@ def pair(samples: int = 1200, **more: Any) -> list[registry.Method]:
 
 def together(methods: list[registry.Method], kind: str = "densenet", seed: int = 4) -> list[Explanation]:
     pool, model, item = Pool.of(methods), classifier(kind), image()
-    return [session.explain(m, model, item, "pneumonia", Run(seed=seed), pool) for m in methods]
+    return [running.explain(m, model, item, "pneumonia", Run(seed=seed), pool) for m in methods]
 
 
 def test_pooled_maps_agree_with_own_samples_at_half_the_cost() -> None:
@@ -119,7 +120,7 @@ def test_one_method_alone_or_with_another_family_is_untouched() -> None:
     for methods in ([ours], [ours, other], [stopping, theirs], [ours, registry.create("rise", masks=40)]):
         pool = Pool.of(methods)
         assert not pool.sizes
-        first = session.explain(methods[0], classifier("lite"), image(), "pneumonia", Run(seed=2), pool)
+        first = running.explain(methods[0], classifier("lite"), image(), "pneumonia", Run(seed=2), pool)
         alone = methods[0].explain(classifier("lite"), image(), "pneumonia", Run(seed=2))
         assert np.array_equal(first.values, alone.values)
 
@@ -135,10 +136,10 @@ def test_few_superpixels_are_enumerated_as_ever() -> None:
 def test_cancelled_pool_gives_partial_maps_and_is_not_reused() -> None:
     methods = pair()
     pool, model, item = Pool.of(methods), classifier("lite"), image()
-    cut = session.explain(methods[0], model, item, "pneumonia", Run(seed=4, cancel=StopAfter(160)), pool)
+    cut = running.explain(methods[0], model, item, "pneumonia", Run(seed=4, cancel=StopAfter(160)), pool)
     assert cut.partial
     assert not pool.found
-    whole = session.explain(methods[1], model, item, "pneumonia", Run(seed=4), pool)
+    whole = running.explain(methods[1], model, item, "pneumonia", Run(seed=4), pool)
     assert not whole.partial
 
 
@@ -146,11 +147,11 @@ def test_infidelity_of_the_pool_is_that_of_all_sets() -> None:
     """The pool's weighted estimate beside the mean over freshly drawn coins of the same network."""
     methods = pair(4000)
     pool, model, item = Pool.of(methods), classifier("densenet"), image()
-    found = session.explain(methods[0], model, item, "pneumonia", Run(seed=4), pool)
+    found = running.explain(methods[0], model, item, "pneumonia", Run(seed=4), pool)
     (shared,) = pool.found.values()
     rng = np.random.default_rng(0)
     sets = rng.integers(0, 2, (3000, shared.sets.shape[1])).astype(bool)
-    with session.Session(model, item, "pneumonia", Run()) as frame:
+    with Session(model, item, "pneumonia", Run()) as frame:
         falls = shared.full - frame.scores(shared.parts.images(sets))
     labels = shared.parts.labels
     for values in (found.values, np.random.default_rng(1).normal(size=found.values.shape)):
@@ -234,7 +235,7 @@ def test_maps_of_three_are_the_same_in_any_order() -> None:
     methods = [*pair(400), registry.create("rise", masks=256)]
     first, turned = together(methods, "lite"), together(methods[::-1], "lite")[::-1]
     assert all(np.array_equal(a.values, b.values) for a, b in zip(first, turned, strict=True))
-    stopped = session.explain(
+    stopped = running.explain(
         methods[2],
         classifier("lite"),
         image(),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xai_engine.explain.precision import MOST, Correction, checked
-from xai_engine.explain.session import rank_correlation
+from xai_engine.explain.ranks import rank_correlation
 
 
 def scores(seed: int, systematic: float, chance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

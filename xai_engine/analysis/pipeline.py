@@ -71,7 +71,7 @@ def analyze(
     found: tuple[ReliabilityCard, ...] = ()
     share_of_maps = 0.85 if cards is None else 0.25
     if prediction.readable:
-        from xai_engine.explain import session
+        from xai_engine.explain import running
         from xai_engine.explain.pool import Pool
 
         model_input = classifier.prepare(radiograph) if methods else None
@@ -82,7 +82,7 @@ def analyze(
             part = run.part(0.1 + share * index, 0.1 + share * (index + 1), f"{method.title}: ")
             part.seed = seed
             shared = None if index in alone else pool
-            explanations.append(session.explain(method, classifier, model_input, target, part, shared))
+            explanations.append(running.explain(method, classifier, model_input, target, part, shared))
             if run.cancelled:
                 raise Cancelled("cancelled")
         if cards is not None and explanations:

@@ -27,8 +27,9 @@ from xai_engine.assess.pool import Pool
 from xai_engine.assess.types import Finding, ReliabilityCard
 from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import UsageError
+from xai_engine.explain.progress import Interrupted
 from xai_engine.explain.protocol import Explainable
-from xai_engine.explain.session import Interrupted, Session
+from xai_engine.explain.session import Session
 from xai_engine.explain.types import Explanation
 from xai_engine.runtime.run import Run
 

@@ -19,9 +19,9 @@ from torch import nn
 
 from xai_engine.assess import memory, randomise, rerun, similarity
 from xai_engine.classifier.types import ModelInput
+from xai_engine.explain.progress import Interrupted
 from xai_engine.explain.protocol import Explainable
 from xai_engine.explain.registry import Method
-from xai_engine.explain.session import Interrupted
 from xai_engine.radiograph import phantom
 from xai_engine.radiograph.types import Radiograph, StudyInfo
 from xai_engine.runtime.run import Run

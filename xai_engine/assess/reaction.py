@@ -20,8 +20,9 @@ from xai_engine.assess import cascade, memory, perturbation, randomise
 from xai_engine.assess.blocks import Blocks
 from xai_engine.assess.pool import Pool
 from xai_engine.classifier.types import ModelInput
+from xai_engine.explain.progress import Interrupted
 from xai_engine.explain.protocol import Explainable
-from xai_engine.explain.session import Interrupted, Session
+from xai_engine.explain.session import Session
 from xai_engine.runtime.run import Run
 
 RULE = 1  # raise it when the measure changes: files of another rule are not read

@@ -13,8 +13,8 @@ from xai_engine.assess import cascade, findings, randomise, rerun, similarity
 from xai_engine.assess.options import CardOptions
 from xai_engine.assess.types import Finding
 from xai_engine.classifier.types import ModelInput
+from xai_engine.explain.progress import Interrupted
 from xai_engine.explain.protocol import Explainable
-from xai_engine.explain.session import Interrupted
 from xai_engine.explain.types import Explanation
 from xai_engine.runtime.run import Run
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xai_engine.explain.session import rank_correlation
+from xai_engine.explain.ranks import rank_correlation
 
 Map = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]

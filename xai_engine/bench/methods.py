@@ -28,7 +28,8 @@ from xai_engine.explain.compute import lime, windows
 from xai_engine.explain.compute.baselines import baseline
 from xai_engine.explain.compute.superpixels import hider
 from xai_engine.explain.registry import Method
-from xai_engine.explain.session import Session, explain
+from xai_engine.explain.running import explain
+from xai_engine.explain.session import Session
 from xai_engine.explain.types import Explanation
 from xai_engine.runtime.run import Run
 

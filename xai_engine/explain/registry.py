@@ -157,7 +157,7 @@ class Method:
         also after an
         exception. Raises UsageError (unknown target or layer) and UnsupportedModel (names the layer).
         """
-        from xai_engine.explain.session import explain
+        from xai_engine.explain.running import explain
 
         return explain(self, classifier, model_input, target, run)
 

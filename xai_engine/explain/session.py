@@ -1,12 +1,11 @@
-"""The frame in which every method runs: a network that is left as found, counted passes, cancellation, provenance."""
+"""The frame in which every method runs: passes through the network, on whichever backend and in whichever precision pays."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,18 +16,18 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from xai_engine import __version__
 from xai_engine.classifier.backends import base as backends
 from xai_engine.classifier.backends import choose
 from xai_engine.classifier.backends import gradients as quick_ways
 from xai_engine.classifier.backends.base import Backend
 from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import ModelError, UnsupportedModel
+from xai_engine.explain.guard import as_found, is_work, lies_over, modules, own_torch_rng, removed
 from xai_engine.explain.precision import MOST, STEP, Correction
 from xai_engine.explain.precision import checked as both_precisions
+from xai_engine.explain.progress import Progress
 from xai_engine.explain.protocol import Explainable
-from xai_engine.explain.registry import Method
-from xai_engine.explain.types import Explanation
+from xai_engine.explain.ranks import rank_correlation
 from xai_engine.runtime.run import Run
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Passed = Callable[[torch.Tensor, str], torch.Tensor]
 GRADIENT_BATCH = 8  # images of one backward pass: bounds the memory for activations
-_NO_WORK = (nn.Identity, nn.Dropout, nn.Flatten, nn.BatchNorm2d, nn.ReLU, nn.Hardtanh)
 BF16_GATE = 0.995  # rank correlation with fp32 that reduced precision must reach on this image
 BF16_MINIMUM = 96  # scores below which checking costs more than bf16 saves
 BF16_CHECKED = 32  # images scored in both precisions
@@ -45,10 +43,6 @@ QUICKEN_MINIMUM = 128  # gradients below which a quicker way costs more than it 
 COMPILE_MINIMUM = 200  # scores below which compiling costs more than it saves
 
 FloatArray = npt.NDArray[np.float64]
-
-
-class Interrupted(Exception):
-    """The run was cancelled in the middle of a pass. Never leaves this package."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +58,7 @@ class Attribution:
     uncertainty: npt.NDArray[np.floating[Any]] | None = None
 
 
-class Session:
+class Session(Progress):
     """One image, one target, one network, for the time of one explanation. Use as a context manager.
 
     Between enter and exit the network is in eval mode with frozen weights, and small hooks on its modules look for
@@ -83,27 +77,19 @@ class Session:
         self.classifier = classifier
         self.input = model_input
         self.target = target
-        self.run = run
+        super().__init__(run)
         self.network = classifier.network
         self.x = classifier.tensor(model_input).float()
         self.valid = torch.from_numpy(model_input.valid.copy()).to(self.x.device)
         self.shared = shared
         self.batch_size = classifier.batch_size  # of one pass; __enter__ lowers it to what stops in time
         self.gradient_batch = min(GRADIENT_BATCH, classifier.batch_size)
-        self.forwards = 0
-        self.backwards = 0
-        self.partial = False
         self.precision = "fp32"
         self.backend = "torch"
         self.notes: list[str] = []
         self._compiled: Backend | None = None
         self._quick: quick_ways.InputGradients | None = None
         self._noticed = len(getattr(classifier, "notices", ()))
-        self._planned = 1.0
-        self._done = 0.0
-        self._stage_done = 0.0
-        self._from, self._to, self._limit = 0.0, 0.0, 1.0
-        self._message = ""
         self._stack = ExitStack()
 
     # ---- frame -------------------------------------------------------------------------------------------------
@@ -111,15 +97,15 @@ class Session:
     def __enter__(self) -> Session:
         with ExitStack() as stack:
             stack.enter_context(as_found(self.network))
-            stack.enter_context(_own_torch_rng(self.x.device))
+            stack.enter_context(own_torch_rng(self.x.device))
             if self.classifier.device == "cpu":
                 cost = backends.operations(self.network, tuple(self.x.shape[1:]))
                 self.batch_size = backends.unit_size(cost, self.classifier.batch_size)
                 self.gradient_batch = min(self.gradient_batch, 2 * self.batch_size)
             handles: list[RemovableHandle] = []
-            stack.callback(_removed, handles)
-            for module in _modules(self.network):
-                if _is_work(module):
+            stack.callback(removed, handles)
+            for module in modules(self.network):
+                if is_work(module):
                     handles.append(module.register_forward_pre_hook(self._before))
                     handles.append(module.register_forward_hook(self._after))
             self._stack = stack.pop_all()
@@ -138,43 +124,6 @@ class Session:
     def _backward(self, gradient: torch.Tensor) -> None:
         self.tick()
 
-    def tick(self) -> None:
-        """Report and look for cancellation. Raises Interrupted."""
-        if not self.run.step(self._reached(), self._message):
-            self.partial = True
-            raise Interrupted
-
-    @contextmanager
-    def stoppable(self) -> Iterator[None]:
-        """Cancellation ends the block; what was accumulated in it is the partial result."""
-        with suppress(Interrupted):
-            yield
-
-    def plan(self, work: float, message: str = "", share: float = 1.0) -> None:
-        """Announce the next stage, in forward passes of one image (a backward pass counts as two).
-
-        share: of the progress still to be made; less than 1 where more stages may follow, so that progress
-        never goes back.
-        """
-        self._from = self._reached()
-        self._to = self._from + (self._limit - self._from) * share
-        self._stage_done, self._planned, self._message = self._done, max(work, 1.0), message
-        self.tick()
-
-    @contextmanager
-    def part(self, share: float) -> Iterator[None]:
-        """All stages planned in the block together have this share of the progress still to be made."""
-        outer, reached = self._limit, self._reached()
-        self._limit = reached + (outer - reached) * share
-        try:
-            yield
-        finally:
-            self._limit = outer
-
-    def _reached(self) -> float:
-        within = min((self._done - self._stage_done) / self._planned, 1.0)
-        return self._from + (self._to - self._from) * within
-
     # ---- passes ------------------------------------------------------------------------------------------------
 
     def scores(
@@ -186,7 +135,7 @@ class Session:
             part = batch[start : start + self.batch_size]
             self.tick()
             out[start : start + len(part)] = (passed or self._pass)(part, precision).double().cpu().numpy()
-            self._count(len(part), 0)
+            self.count(len(part))
         return self._finite(out)
 
     def _pass(self, part: torch.Tensor, precision: str) -> torch.Tensor:
@@ -200,7 +149,7 @@ class Session:
         """Whether somebody looks into the network, or changes what a layer puts out: compiled copies know no hooks."""
         return any(
             len(m._forward_hooks) > ours or len(m._forward_pre_hooks) > ours
-            for m, ours in ((m, int(_is_work(m))) for m in _modules(self.network))
+            for m, ours in ((m, int(is_work(m))) for m in modules(self.network))
         )
 
     def scored(
@@ -331,7 +280,7 @@ class Session:
             for start in range(0, len(batch), way.size):
                 self.tick()
                 found, gradient = way(batch[start : start + way.size])
-                self._count(len(gradient), len(gradient))
+                self.count(len(gradient), len(gradient))
                 scores.append(found.double().numpy())
                 gradients.append(gradient)
             start = len(batch)
@@ -346,7 +295,7 @@ class Session:
             except torch.cuda.OutOfMemoryError:
                 self._out_of_memory()
                 continue
-            self._count(len(leaf), len(leaf))
+            self.count(len(leaf), len(leaf))
             scores.append(values.detach().double().cpu().numpy())
             gradients.append(gradient.detach())
             start += len(leaf)
@@ -405,10 +354,6 @@ class Session:
             self.classifier.batch_size = 1
             give_up()
 
-    def count(self, forwards: int, backwards: int = 0) -> None:
-        """For passes that a method makes itself."""
-        self._count(forwards, backwards)
-
     def notices(self) -> tuple[str, ...]:
         """What the classifier had to give up since this session began."""
         return tuple(getattr(self.classifier, "notices", ())[self._noticed :])
@@ -426,7 +371,7 @@ class Session:
         taken: list[torch.Tensor] = []
 
         def hook(module: nn.Module, args: Any, output: Any) -> torch.Tensor:
-            if not isinstance(output, torch.Tensor) or not _lies_over(module, output, self.x):
+            if not isinstance(output, torch.Tensor) or not lies_over(module, output, self.x):
                 shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
                 raise UnsupportedModel(
                     f"layer {name!r}: its output is no map over the image ({shape}); choose another"
@@ -459,161 +404,7 @@ class Session:
         info = self.classifier.info
         return f"{info.name} ({info.architecture})"
 
-    def _count(self, forwards: int, backwards: int) -> None:
-        self.forwards += forwards
-        self.backwards += backwards
-        self._done += forwards + 2 * backwards
-
     def _finite(self, scores: FloatArray) -> FloatArray:
         if not np.isfinite(scores).all():
             raise UnsupportedModel(f"{self._name}: its score is not a finite number for this image")
         return scores
-
-
-@contextmanager
-def as_found(network: nn.Module) -> Iterator[None]:
-    """Eval mode and frozen weights inside; modes, `requires_grad` and `.grad` as before at the end."""
-    modules = _modules(network)
-    modes = [(module, module.training) for module in modules]
-    parameters = {id(p): p for module in modules for p in module._parameters.values() if p is not None}
-    flags = [(p, p.requires_grad, p.grad) for p in parameters.values()]
-    try:
-        if any(training for _, training in modes):
-            network.eval()
-        for p, wanted, _ in flags:
-            if wanted:
-                p.requires_grad_(False)
-        yield
-    finally:
-        # only what differs: a module's attributes are slow to set, and this runs around every explanation
-        for module, training in modes:
-            if module.training is not training:
-                module.training = training
-        for p, wanted, gradient in flags:
-            if p.requires_grad is not wanted:
-                p.requires_grad_(wanted)
-            if p.grad is not gradient:
-                p.grad = gradient
-
-
-def _removed(handles: list[RemovableHandle]) -> None:
-    for handle in handles:
-        handle.remove()
-
-
-def _modules(network: nn.Module) -> list[nn.Module]:
-    """`network.modules()`, each once, without its generators within generators: several of these in every explanation
-    took as long as a tenth of a forward pass."""
-    found: dict[int, nn.Module] = {}
-    waiting = [network]
-    while waiting:
-        module = waiting.pop()
-        if id(module) not in found:
-            found[id(module)] = module
-            waiting += [m for m in module._modules.values() if m is not None]
-    return list(found.values())
-
-
-def _is_work(module: nn.Module) -> bool:
-    """Whether hooks look for cancellation here: at modules without parts, but for those that take no time of their own."""
-    return not isinstance(module, _NO_WORK) and not any(m is not None for m in module._modules.values())
-
-
-def _lies_over(module: nn.Module, output: torch.Tensor, image: torch.Tensor) -> bool:
-    """Whether (n, channels, rows, columns) is a coarser grid over the image: four axes, about the same proportions.
-
-    Proportions tell it from (n, rows, columns, channels), the layout of Swin's blocks. Where both readings
-    fit, a module
-    that holds parts working on the last axis is taken as the latter.
-    """
-
-    def fits(rows: int, columns: int) -> bool:
-        return abs(rows * image.shape[3] / image.shape[2] - columns) <= max(1.5, 0.15 * columns)
-
-    if output.ndim != 4 or min(output.shape) < 1 or not fits(output.shape[2], output.shape[3]):
-        return False
-    last_axis = any(type(m).__name__ in ("Linear", "LayerNorm", "Permute") for m in module.modules())
-    return not (last_axis and fits(output.shape[1], output.shape[2]))
-
-
-def _own_torch_rng(device: torch.device) -> AbstractContextManager[None]:
-    """A network that draws numbers draws from a copy of the global generator's state."""
-    devices = [device] if device.type == "cuda" else []
-    return torch.random.fork_rng(devices=devices)
-
-
-def rank_correlation(a: FloatArray, b: FloatArray) -> float:
-    """Spearman's correlation; 1 where both are constant, 0 where one is."""
-    ranked = [ranks(np.ravel(v)) for v in (a, b)]
-    spread = [float(r.std()) for r in ranked]
-    if min(spread) == 0.0:
-        return float(max(spread) == 0.0)
-    return float(np.corrcoef(ranked[0], ranked[1])[0, 1])
-
-
-def ranks(values: FloatArray) -> FloatArray:
-    """Ranks from 0; ties share their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts + 1) / 2.0)[inverse], np.float64)
-
-
-def explain(
-    method: Method,
-    classifier: Explainable,
-    model_input: ModelInput,
-    target: str,
-    run: Run,
-    shared: Pool | None = None,
-) -> Explanation:
-    """Run a method and give its map its provenance. See Method.explain. shared: forwards had in common with others."""
-    began = time.perf_counter()
-    session = Session(classifier, model_input, target, run, shared)
-    try:
-        with session:
-            found = method.attribute(session)
-    except Interrupted:
-        found = Attribution(np.zeros(model_input.valid.shape), converged=False)
-    if session.partial:
-        found_notes = (*found.notes, "Stopped before the end: this map is partial.")
-    else:
-        found_notes = found.notes
-        run.step(1.0, method.title)
-    values = np.ascontiguousarray(found.values, dtype=np.float32)
-    if values.shape != model_input.valid.shape or not np.isfinite(values).all():
-        raise ModelError(f"{method.name}: gave no finite map of the input's shape; please report this")
-    values.setflags(write=False)
-    if found.segments is not None:
-        found.segments.setflags(write=False)
-    uncertainty = None
-    if found.uncertainty is not None:
-        uncertainty = np.ascontiguousarray(found.uncertainty, dtype=np.float32)
-        uncertainty.setflags(write=False)
-    info = classifier.info
-    return Explanation(
-        method=method.name,
-        title=method.title,
-        values=values,
-        transform=model_input.transform,
-        target=target,
-        unit=method.unit,
-        full_scale=float(info.map_scales.get(method.name, method.default_scale)),
-        params=dict(method.values()),
-        seed=run.seed,
-        seconds=time.perf_counter() - began,
-        forwards=session.forwards,
-        backwards=session.backwards,
-        partial=session.partial,
-        completeness_error=found.completeness_error,
-        converged=found.converged and not session.partial,
-        image_sha256=model_input.image_sha256,
-        model_sha256=info.sha256,
-        engine_version=__version__,
-        device=classifier.device,
-        precision=session.precision,
-        backend=session.backend,
-        notes=(*session.notices(), *session.notes, *found_notes),
-        segments=found.segments,
-        extra={key: float(value) for key, value in found.extra.items()},
-        uncertainty=uncertainty,
-    )

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from xai_engine.explain.compute.superpixels import Hider, hider
 from xai_engine.explain.methods.masks import Anchors
-from xai_engine.explain.session import Attribution, Interrupted, Session
+from xai_engine.explain.progress import Interrupted
+from xai_engine.explain.session import Attribution, Session
 
 Anchor = frozenset[int]
 Shown = npt.NDArray[np.bool_]

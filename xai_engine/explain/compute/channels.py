@@ -11,8 +11,9 @@ from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import Cancelled, UsageError
 from xai_engine.explain.compute.activation import _Layer
 from xai_engine.explain.methods.activation import GradCam
+from xai_engine.explain.progress import Interrupted
 from xai_engine.explain.protocol import Explainable
-from xai_engine.explain.session import Interrupted, Session
+from xai_engine.explain.session import Session
 from xai_engine.explain.types import Explanation
 from xai_engine.runtime.run import Run
 

@@ -10,7 +10,8 @@ import torch
 
 from xai_engine.explain.compute.baselines import blurred
 from xai_engine.explain.methods.consensus import Consensus
-from xai_engine.explain.session import Attribution, Session, rank_correlation, ranks
+from xai_engine.explain.ranks import rank_correlation, ranks
+from xai_engine.explain.session import Attribution, Session
 
 POOR = 0.2  # mean rank correlation below which the map carries a warning
 

@@ -9,7 +9,8 @@ import torch
 from xai_engine.explain.compute.baselines import baseline
 from xai_engine.explain.compute.path import TOLERANCE, completeness_error
 from xai_engine.explain.methods.paths import GuidedIntegratedGradients
-from xai_engine.explain.session import Attribution, Interrupted, Session
+from xai_engine.explain.progress import Interrupted
+from xai_engine.explain.session import Attribution, Session
 
 FloatArray = npt.NDArray[np.float64]
 CLOSE = 1e-12

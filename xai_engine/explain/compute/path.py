@@ -15,7 +15,8 @@ from xai_engine.explain.methods.gradient import (
     ExpectedGradients,
     IntegratedGradients,
 )
-from xai_engine.explain.session import Attribution, Interrupted, Session
+from xai_engine.explain.progress import Interrupted
+from xai_engine.explain.session import Attribution, Session
 
 TOLERANCE = 0.01  # of the change in score
 LOOSE = 0.1  # the same for methods that sample
