@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.explain.networks import SIDE, classifier, image, network
+from tests.explain.networks import KINDS, SIDE, classifier, image, network
 from tests.explain.test_contract import StopAfter, left_as_found, unsettle
-from xai_engine.classifier.backends import gradients
-from xai_engine.classifier.backends.base import Unavailable
+from xai_engine.classifier.backends import gradients, streams
+from xai_engine.classifier.backends.base import clean_copy
 from xai_engine.explain import registry, session
 from xai_engine.runtime.run import Run
 
@@ -55,23 +55,102 @@ def test_convolution_backward(stride: int, groups: int, dilation: int) -> None:
     assert torch.allclose(found, truth, atol=1e-12)
 
 
-def _missing(*_: object) -> None:
-    raise Unavailable("not installed")
+def program(net: nn.Module) -> streams.Program:
+    return streams.Program(torch.fx.symbolic_trace(clean_copy(net)), score)
+
+
+FOLLOWED = ["lite", "resnet-in-place", "functional-relu", "reused-relu", "vgg", "densenet", "efficientnet"]
+
+
+@pytest.mark.parametrize("kind", FOLLOWED)
+@pytest.mark.parametrize("folded", [False, True])
+def test_the_streams_give_the_gradient(kind: str, folded: bool) -> None:
+    """Rectifiers in place, bounded, functional and reused, dense and residual connections, grouped and strided
+    convolutions, activations that are left to autograd.
+    """
+    net = network(kind).eval().requires_grad_(False)
+    x = torch.randn(3, KINDS[kind].channels, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
+    kept = x.clone()
+    if folded:
+        copied = gradients._folded(clean_copy(net))
+        if copied is None:
+            pytest.skip("nothing to fold")
+        found = streams.Streams(streams.Program(copied, score), 2)
+    else:
+        found = streams.Streams(program(net), 2)
+    seen: list[int] = []
+    scores, gradient = found(x, seen.append)
+    truth = by_autograd(net, x)
+    assert torch.allclose(gradient, truth, rtol=0, atol=2e-6 * float(truth.abs().max()))
+    assert torch.allclose(scores, net(x.clone())[:, 0], rtol=1e-5, atol=1e-5)
+    assert torch.equal(x, kept)
+    assert sum(seen) == 3
+    again = found(x)
+    assert torch.equal(again[0], scores)
+    assert torch.equal(again[1], gradient)
+
+
+def test_bits_depend_neither_on_threads_nor_on_the_batch() -> None:
+    found = program(network("lite").eval())
+    x = torch.randn(5, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(4))
+    threads = torch.get_num_threads()
+    scores, gradient = streams.Streams(found, 1)(x)
+    for other in (2, 3):
+        more = streams.Streams(found, other)(x)
+        assert torch.equal(more[0], scores)
+        assert torch.equal(more[1], gradient)
+    alone = streams.Streams(found, 2)(x[3:4])
+    assert torch.equal(alone[1], gradient[3:4])
+    assert torch.get_num_threads() == threads
+
+
+def test_streams_stop_within_an_image_and_go_on_afterwards() -> None:
+    class Enough(Exception):
+        pass
+
+    def enough(_: int) -> None:
+        raise Enough
+
+    way = streams.Streams(program(network("lite").eval()), 2)
+    x = torch.randn(4, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
+    before = way(x)
+    threads = torch.get_num_threads()
+    with pytest.raises(Enough):
+        way(x, enough)
+    stop = streams.Event()
+    stop.set()
+    with pytest.raises(streams.Stopped):
+        way.program(x[:1], streams._Buffers(), stop)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(way(x)[1], before[1])
+
+
+def test_a_copy_that_gives_other_gradients_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network("lite").eval().requires_grad_(False)
+    right = gradients._choose(net, (1, SIDE, SIDE), score, 2, 1, False)
+    assert isinstance(right.ways, streams.Streams)
+    backward = streams._Convolution.backward
+
+    def wrong(self, p, gradient, buffers):  # type: ignore[no-untyped-def]
+        backward(self, p, streams._Gradient(gradient.value * 1.001, False), buffers)
+
+    monkeypatch.setattr(streams._Convolution, "backward", wrong)
+    refused = gradients._choose(net, (1, SIDE, SIDE), score, 2, 1, False)
+    assert refused.ways is None
+    assert "other gradients" in refused.why
 
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_integrated_gradients_by_the_quick_way(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if compiled:
         pytest.importorskip("openvino")
-    else:
-        monkeypatch.setattr(gradients, "OpenVinoGradients", _missing)
     monkeypatch.setattr(gradients, "_SHIPPED", {})
     monkeypatch.setattr(gradients, "_seconds", lambda way, _: 0.0)  # no timing decides here
     model = classifier("resnet-in-place")
     plain = registry.create("integrated-gradients", steps=64, max_steps=64)
     truth = plain.explain(model, image(), "pneumonia", Run())
-    monkeypatch.setattr(session, "QUICKEN_MINIMUM", 64)
-    model.policy = replace(model.policy, backend="openvino")
+    monkeypatch.setattr(session, "QUICKEN_COMPILED", 64)
+    model.policy = replace(model.policy, backend="openvino" if compiled else "auto")
     model.info = replace(model.info, sha256="0" * 64)
     unsettle(model.network)
     with left_as_found(model.network):
@@ -87,6 +166,9 @@ def test_integrated_gradients_by_the_quick_way(compiled: bool, monkeypatch: pyte
     weights = model.network.state_dict()
     with torch.no_grad():
         next(iter(weights.values())).mul_(1.5)
+    assert any(
+        isinstance(c.ways, streams.Streams) != compiled for c in gradients._KEPT[model.network].values()
+    )
     other = plain.explain(model, image(), "pneumonia", Run())
     assert other.backend == "torch"  # other weights than the bundle's
     assert not np.allclose(other.values, found.values)

@@ -39,7 +39,8 @@ GRADIENT_BATCH = 8  # images of one backward pass: bounds the memory for activat
 BF16_GATE = 0.995  # rank correlation with fp32 that reduced precision must reach on this image
 BF16_MINIMUM = 96  # scores below which checking costs more than bf16 saves
 BF16_CHECKED = 32  # images scored in both precisions
-QUICKEN_MINIMUM = 128  # gradients below which a quicker way costs more than it saves
+QUICKEN_MINIMUM = 16  # gradients below which a quicker way costs more than it saves
+QUICKEN_COMPILED = 128  # the same for one that is compiled
 COMPILE_MINIMUM = 200  # scores below which compiling costs more than it saves
 
 FloatArray = npt.NDArray[np.float64]
@@ -89,6 +90,7 @@ class Session(Progress):
         self.notes: list[str] = []
         self._compiled: Backend | None = None
         self._quick: quick_ways.InputGradients | None = None
+        self._threads = 0  # torch's own, where `quicken` has taken them for whole images
         self._noticed = len(getattr(classifier, "notices", ()))
         self._stack = ExitStack()
 
@@ -141,7 +143,13 @@ class Session(Progress):
     def _pass(self, part: torch.Tensor, precision: str) -> torch.Tensor:
         compiled = self._compiled
         if compiled is None or precision not in compiled.precisions or self.is_tapped():
-            return self.classifier.scores(part, self.target, precision)
+            if not self._threads:
+                return self.classifier.scores(part, self.target, precision)
+            torch.set_num_threads(self._threads)
+            try:
+                return self.classifier.scores(part, self.target, precision)
+            finally:
+                torch.set_num_threads(1)
         self.backend = compiled.name
         return self.classifier.score_of(compiled.outputs(part, precision), self.target)
 
@@ -279,8 +287,7 @@ class Session(Progress):
             self.backend = way.name
             for start in range(0, len(batch), way.size):
                 self.tick()
-                found, gradient = way(batch[start : start + way.size])
-                self.count(len(gradient), len(gradient))
+                found, gradient = way(batch[start : start + way.size], self._looked)
                 scores.append(found.double().numpy())
                 gradients.append(gradient)
             start = len(batch)
@@ -307,24 +314,33 @@ class Session(Progress):
     def quicken(self, count: int) -> None:
         """From here on `gradients` takes the quickest way known, see `backends.gradients`, where so many are to come.
 
-        Which way depends on the method's parameters alone, so that one seed gives the same bits again. Copying and
-        compiling take seconds, once per bundle and target; cancellation is looked for meanwhile.
+        Which way depends on the method's parameters alone, so that one seed gives the same bits again. Copying takes
+        half a second, compiling several, once per bundle and target; cancellation is looked for meanwhile.
         """
         policy = getattr(self.classifier, "policy", None)
-        if policy is None or policy.backend != "openvino" or self.classifier.device != "cpu":
-            return  # by itself it does not pay: tracing takes as long as a hundred gradients
-        if count < QUICKEN_MINIMUM or self.is_tapped():
+        if policy is None or self.classifier.device != "cpu" or count < QUICKEN_MINIMUM or self.is_tapped():
             return
         if not quick_ways.is_shipped(self.network, self.classifier.info.sha256):
             return
+        # by itself compiling does not pay: tracing takes as long as hundreds of gradients
+        compiled = policy.backend == "openvino" and count >= QUICKEN_COMPILED
         shape = tuple(int(n) for n in self.x.shape[1:])
-        key = (self.target, shape, policy.threads)
+        key = (self.target, shape, policy.threads, compiled)
         choice = quick_ways.known(self.network, key)
         if choice is None:
             score = partial(self.classifier.score_of, target=self.target)
-            work = quick_ways.prepare(self.network, shape, score, key, policy.threads)
+            work = quick_ways.prepare(self.network, shape, score, key, policy.threads, compiled)
             choice = self.awaited(work)
         self._quick = choice.ways
+        if isinstance(choice.ways, quick_ways.Streams) and not self._threads:
+            # what is done between the gradients is little: helpers of that would spin beside the threads that have work
+            self._threads = torch.get_num_threads()
+            self._stack.callback(torch.set_num_threads, self._threads)
+            torch.set_num_threads(1)
+
+    def _looked(self, done: int) -> None:
+        self.count(done, done)
+        self.tick()
 
     def differentiate(self, scores: torch.Tensor, to: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Gradients of the summed scores. Raises UnsupportedModel where the network breaks the chain."""
