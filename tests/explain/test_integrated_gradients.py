@@ -133,7 +133,7 @@ def test_says_when_it_cannot_converge() -> None:
     assert found.completeness_error is not None
     assert found.completeness_error > 0.5
     assert "Not converged" in found.notes[0]
-    assert found.forwards == 65  # doubled 32 -> 64 and kept the earlier nodes
+    assert found.forwards == 65  # to 64 steps, and kept the earlier nodes
 
 
 def test_closed_form() -> None:
@@ -151,6 +151,56 @@ def test_closed_form() -> None:
         model, input_of(array), "normal", Run()
     )
     assert np.allclose(opposite.values, -found.values, atol=1e-6)
+
+
+class Bends(nn.Module):
+    """Sum of w relu(x - t): each pixel bends once, all of them late on the way from black."""
+
+    def __init__(self, weight: torch.Tensor, threshold: torch.Tensor) -> None:
+        super().__init__()
+        self.weight, self.threshold = nn.Parameter(weight), nn.Parameter(threshold)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.weight * torch.relu(x - self.threshold)).sum((1, 2, 3))[:, None]
+
+
+def test_steps_are_added_where_the_sum_is_off_and_nothing_is_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xai_engine.explain.compute import path
+
+    monkeypatch.setattr(path, "TOLERANCE", 2e-4)
+    rng = np.random.default_rng(8)
+    weight = rng.uniform(0.5, 1.5, size=(1, 1, 12, 12)).astype(np.float32)
+    array = rng.uniform(1.0, 2.0, size=(1, 12, 12)).astype(np.float32)
+    low = float(array.min())
+    place = rng.uniform(0.70, 0.74, size=array.shape)  # of the way from black
+    threshold = (low + place * (array - low)).astype(np.float32)
+    model = ModuleClassifier(Bends(torch.from_numpy(weight), torch.from_numpy(threshold[None])), (1, 12, 12))
+    truth = weight[0, 0] * (array[0] - threshold[0])
+    make = lambda **how: registry.create("integrated-gradients", baseline="black", **how).explain(  # noqa: E731
+        model, input_of(array), "pneumonia", Run()
+    )
+    found = make(steps=16, max_steps=256)
+    steps = found.forwards - 1
+    even = make(steps=steps, max_steps=steps)
+    assert found.converged
+    assert 16 < steps < 100
+    assert np.linalg.norm(found.values - truth) < np.linalg.norm(even.values - truth)
+    # the error that is told is that of the map, not zero by construction
+    error = abs(float(found.values.sum(dtype=np.float64)) - truth.sum(dtype=np.float64)) / truth.sum()
+    assert found.completeness_error == pytest.approx(error, abs=1e-5)
+    assert found.completeness_error > 1e-6
+    again = make(steps=16, max_steps=256)
+    assert np.array_equal(again.values, found.values)
+
+
+def test_refining_ends_where_the_maps_would_take_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xai_engine.explain.compute import path
+
+    monkeypatch.setattr(path, "KEPT", 4 * SIDE * SIDE * 13)
+    found = registry.create("integrated-gradients", steps=4, max_steps=512).explain(
+        classifier("lite"), image(), "pneumonia", Run()
+    )
+    assert found.forwards <= 13
 
 
 def test_expected_gradients_closed_form() -> None:
