@@ -248,7 +248,7 @@ class Bench:
         )
         many = Entrant(
             "integrated-gradients, reference",
-            self.ours("integrated-gradients", steps=32 * steps, max_steps=32 * steps),
+            self.ours("integrated-gradients", steps=16 * steps, max_steps=16 * steps),
             warm=False,
         )
         with Session(self.classifier, self.shown, self.target, Run()) as session:
@@ -276,7 +276,7 @@ class Bench:
                 figure = replace(figure, note=f"{figure.note}, {error}")
             if many.result is not None and captum and captum[0].result is not None:
                 away = [self.distance(m, many.result.values) for m in (values, captum[0].result)]
-                text = f"distance to the map of {32 * steps} steps {away[0]:.3f} of its norm, captum's {away[1]:.3f}"
+                text = f"distance to the map of {16 * steps} steps {away[0]:.3f} of its norm, captum's {away[1]:.3f}"
                 figure = replace(figure, note=f"{figure.note}, {text}")
             out.append(figure)
         return out
