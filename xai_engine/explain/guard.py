@@ -13,8 +13,8 @@ _NO_WORK = (nn.Identity, nn.Dropout, nn.Flatten, nn.BatchNorm2d, nn.ReLU, nn.Har
 
 
 @contextmanager
-def as_found(network: nn.Module) -> Iterator[None]:
-    """Eval mode and frozen weights inside; modes, `requires_grad` and `.grad` as before at the end."""
+def as_found(network: nn.Module) -> Iterator[list[nn.Module]]:
+    """Eval mode and frozen weights inside; modes, `requires_grad` and `.grad` as before at the end. Gives the modules."""
     found = modules(network)
     modes = [(module, module.training) for module in found]
     parameters = {id(p): p for module in found for p in module._parameters.values() if p is not None}
@@ -25,7 +25,7 @@ def as_found(network: nn.Module) -> Iterator[None]:
         for p, wanted, _ in flags:
             if wanted:
                 p.requires_grad_(False)
-        yield
+        yield found
     finally:
         # only what differs: a module's attributes are slow to set, and this runs around every explanation
         for module, training in modes:

@@ -98,7 +98,7 @@ class Session(Progress):
 
     def __enter__(self) -> Session:
         with ExitStack() as stack:
-            stack.enter_context(as_found(self.network))
+            found = stack.enter_context(as_found(self.network))
             stack.enter_context(own_torch_rng(self.x.device))
             if self.classifier.device == "cpu":
                 cost = backends.operations(self.network, tuple(self.x.shape[1:]))
@@ -106,10 +106,9 @@ class Session(Progress):
                 self.gradient_batch = min(self.gradient_batch, 2 * self.batch_size)
             handles: list[RemovableHandle] = []
             stack.callback(removed, handles)
-            for module in modules(self.network):
+            for module in found:
                 if is_work(module):
                     handles.append(module.register_forward_pre_hook(self._before))
-                    handles.append(module.register_forward_hook(self._after))
             self._stack = stack.pop_all()
         return self
 
@@ -117,11 +116,11 @@ class Session(Progress):
         self._stack.close()
 
     def _before(self, module: nn.Module, args: Any) -> None:
+        """One hook for both passes: a second one behind every module would cost a small pass some hundredths more."""
         self.tick()
-
-    def _after(self, module: nn.Module, args: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and output.requires_grad and torch.is_grad_enabled():
-            output.register_hook(self._backward)
+        x = args[0] if args else None
+        if isinstance(x, torch.Tensor) and x.requires_grad and torch.is_grad_enabled():
+            x.register_hook(self._backward)
 
     def _backward(self, gradient: torch.Tensor) -> None:
         self.tick()
@@ -156,8 +155,7 @@ class Session(Progress):
     def is_tapped(self) -> bool:
         """Whether somebody looks into the network, or changes what a layer puts out: compiled copies know no hooks."""
         return any(
-            len(m._forward_hooks) > ours or len(m._forward_pre_hooks) > ours
-            for m, ours in ((m, int(is_work(m))) for m in modules(self.network))
+            m._forward_hooks or len(m._forward_pre_hooks) > int(is_work(m)) for m in modules(self.network)
         )
 
     def scored(
