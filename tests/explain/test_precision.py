@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xai_engine.explain.precision import MOST, Correction, checked
+from xai_engine.explain.precision import MOST, STEP, Correction, checked, enough
 from xai_engine.explain.ranks import rank_correlation
 
 
@@ -49,6 +49,18 @@ def test_what_is_expected_is_what_comes(chance: float) -> None:
         found.append(rank_correlation(slopes(sets, exact), slopes(sets, values)))
     assert np.mean(np.array(found) >= np.array(expected) - 0.001) >= 0.75
     assert 1.0 - np.mean(expected) <= 3.0 * (1.0 - np.mean(found)) + 0.004
+
+
+def test_how_many_images_it_will_take_is_foretold_from_the_first_look() -> None:
+    for seed in range(8):
+        sets, exact, reduced = scores(seed, 0.2, 0.35)
+        first = Correction.of(sets[:125], exact[:125], reduced[:125], 100_000).expected
+        wanted = 1.0 - (1.0 - first) / 3.0  # three times as near
+        n = enough(125, first, wanted)
+        assert n == pytest.approx(375, abs=1)
+        then = Correction.of(sets[:n], exact[:n], reduced[:n], 100_000).expected
+        assert 1.0 - then == pytest.approx(1.0 - wanted, rel=0.5)
+    assert enough(125, 0.9949, 0.995) == 125 + STEP
 
 
 def test_a_map_of_chance_is_never_expected_to_last() -> None:

@@ -80,3 +80,13 @@ def checked(columns: int, count: int) -> int:
     """How many of `count` images are scored in both precisions for `columns` features; 0 where that is too many."""
     wanted = max(96, 5 * columns // 2)
     return wanted if wanted <= MOST * count else 0
+
+
+def enough(images: int, expected: float, wanted: float) -> int:
+    """After how many images in both precisions the correction can be expected to be good enough, at least STEP more than
+    `images`, with which the rank correlation `expected` is reached.
+
+    The variance of its slopes falls as one over the images, and 1 - the correlation with it; a series that will not get
+    there while it still pays is left at the first look.
+    """
+    return max(images + STEP, round(images * (1.0 - expected) / (1.0 - wanted)))

@@ -23,7 +23,7 @@ from xai_engine.classifier.backends.base import Backend
 from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import ModelError, UnsupportedModel
 from xai_engine.explain.guard import as_found, is_work, lies_over, modules, own_torch_rng, removed
-from xai_engine.explain.precision import MOST, STEP, Correction
+from xai_engine.explain.precision import MOST, STEP, Correction, enough
 from xai_engine.explain.precision import checked as both_precisions
 from xai_engine.explain.progress import Progress
 from xai_engine.explain.protocol import Explainable
@@ -142,13 +142,8 @@ class Session(Progress):
     def _pass(self, part: torch.Tensor, precision: str) -> torch.Tensor:
         compiled = self._compiled
         if compiled is None or precision not in compiled.precisions or self.is_tapped():
-            if not self._threads:
+            with self._torch_threads():
                 return self.classifier.scores(part, self.target, precision)
-            torch.set_num_threads(self._threads)
-            try:
-                return self.classifier.scores(part, self.target, precision)
-            finally:
-                torch.set_num_threads(1)
         self.backend = compiled.name
         return self.classifier.score_of(compiled.outputs(part, precision), self.target)
 
@@ -176,8 +171,8 @@ class Session(Progress):
         features bf16 is used, corrected, only if the map is expected to keep its ranks to BF16_GATE (see
         explain.precision); without, only if the scores keep them.
         """
-        if passed is None:
-            self.is_compiled(count)
+        if passed is None and self.is_compiled(count):
+            self._alone()
         precision = "fp32"
         checking = count >= BF16_MINIMUM and self.classifier.precision == "bf16"
         if self._compiled is not None and "bf16" not in self._compiled.precisions:
@@ -213,7 +208,7 @@ class Session(Progress):
                     if agreement >= BF16_GATE:
                         checking, precision = False, "bf16"
                         self.precision = precision
-                    elif features is not None and stop + STEP <= MOST * count:
+                    elif features is not None and enough(stop, agreement, BF16_GATE) <= MOST * count:
                         look, correction = stop + STEP, None
                     else:
                         checking, correction = False, None
@@ -293,7 +288,7 @@ class Session(Progress):
             leaf = batch[start : start + self.gradient_batch].detach().float().requires_grad_(True)
             self.tick()
             try:
-                with torch.enable_grad():
+                with self._torch_threads(), torch.enable_grad():
                     # a copy, so that a network whose first operation works in place does not change the leaf
                     values = self.classifier.differentiable_scores(leaf.clone(), self.target)
                     (gradient,) = self.differentiate(values, [leaf])
@@ -330,10 +325,28 @@ class Session(Progress):
             work = quick_ways.prepare(self.network, shape, score, key, policy.threads, compiled)
             choice = self.awaited(work)
         self._quick = choice.ways
-        if isinstance(choice.ways, quick_ways.Streams) and not self._threads:
-            # what is done between the gradients is little: helpers of that would spin beside the threads that have work
+        if isinstance(choice.ways, quick_ways.Streams):
+            self._alone()
+
+    def _alone(self) -> None:
+        """From here on torch has one thread but for its own passes. What is done between the passes of threads of our
+        own is little, and torch's helpers would spin beside them for milliseconds after each operation of it.
+        """
+        if not self._threads and torch.get_num_threads() > 1:
             self._threads = torch.get_num_threads()
             self._stack.callback(torch.set_num_threads, self._threads)
+            torch.set_num_threads(1)
+
+    @contextmanager
+    def _torch_threads(self) -> Iterator[None]:
+        """All of torch's threads inside, for a pass by torch itself."""
+        if not self._threads:
+            yield
+            return
+        torch.set_num_threads(self._threads)
+        try:
+            yield
+        finally:
             torch.set_num_threads(1)
 
     def _looked(self, done: int) -> None:
