@@ -115,7 +115,7 @@ def test_every_problem_of_the_data_is_listed_and_nothing_is_trained(
     said = capsys.readouterr().err.splitlines()
     expected = [
         "line 4: width nan and height 64 are not sizes of an image",
-        "line 5: no label rule fits label='WHAT'",
+        "line 5: label 'WHAT' is not one of 0, NORMAL, normal, 1, PNEUMONIA, pneumonia",
         "line 11: gone.png does not exist, column 'patient' is empty, split 'nowhere' is not one of train, val, test",
         "patient b is in more than one split: train (line 3), val (line 6)",
         "line 10: 5.png is listed already (line 7)",
@@ -131,7 +131,8 @@ def test_every_problem_of_the_data_is_listed_and_nothing_is_trained(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_leaves_a_state_that_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_stop_leaves_a_state_that_goes_on(tmp_path: Path, name: str) -> None:
     """One line, exit code 5, with loader processes about; the next start begins where this one stopped."""
     small.images(tmp_path)
     path = small.write_config(tmp_path, stages=[{"size": 32, "epochs": 500}], workers=1)
@@ -149,7 +150,7 @@ def test_ctrl_c_leaves_a_state_that_goes_on(tmp_path: Path) -> None:
         time.sleep(0.1)
     import os
 
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the loaders get it too
+    os.killpg(process.pid, getattr(signal, name))  # as a terminal or a scheduler does: the loaders get it too
     _, said = process.communicate()
     assert process.returncode == 5
     ours = [line for line in said.splitlines() if not re.match(r" *\d+\.\d%", line)]
@@ -160,6 +161,30 @@ def test_ctrl_c_leaves_a_state_that_goes_on(tmp_path: Path) -> None:
     state = checkpoint.peek(tmp_path / "runs" / "small")
     assert state is not None
     assert f"epoch {state['epoch'] + 1}, batch {state['step']};" in ours[0]
+
+
+@pytest.mark.usefixtures("_no_bundle")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"default_layer": "stages.9"},
+            "default_layer 'stages.9' is not one of the layers stages.2, stages.3",
+        ),
+        ({"layers": ["stages.2", "top"]}, "layers: the network has no top; it has "),
+        ({"network": {"_target_": "os.system"}}, "network: "),
+        ({"gate_limits": {"colour": 1}}, "gate_limits: unknown colour; known are balance, "),
+        ({"name": "../elsewhere"}, "name '../elsewhere' cannot be a folder's"),
+    ],
+)
+def test_what_no_bundle_can_be_made_of_is_said_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
+) -> None:
+    path = small.write_config(tmp_path, **changes)
+    assert _run(str(path), "--runs", str(tmp_path / "runs"), "--device", "cpu") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.usefixtures("_no_bundle")

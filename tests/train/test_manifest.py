@@ -312,3 +312,19 @@ def test_the_real_manifests_keep_patients_apart(shared_data: Path) -> None:
         ("adults", "val"): 62,
         ("adults", "test"): 197,
     }
+
+
+def test_a_table_as_a_spreadsheet_saves_it(tmp_path: Path) -> None:
+    """Semicolons or tabs between the columns are read; another encoding than UTF-8 is said in plain words."""
+    _picture(tmp_path / "1.png", 1)
+    _picture(tmp_path / "2.png", 2)
+    text = "file,label,patient\n1.png,NORMAL,a\n2.png,PNEUMONIA,b\n"
+    for separator in ";\t":
+        (tmp_path / "m.csv").write_text(text.replace(",", separator), encoding="utf-8-sig")
+        samples = manifest.load({"manifest": "m.csv", "split": "test"}, tmp_path)
+        assert [(s.label, s.patient) for s in samples] == [(0.0, "a"), (1.0, "b")]
+    (tmp_path / "m.csv").write_bytes(text.replace("patient", "größe").encode("cp1252"))
+    with pytest.raises(manifest.ManifestError, match="is not in UTF-8; save it as CSV UTF-8"):
+        manifest.load({"manifest": "m.csv"}, tmp_path)
+    with pytest.raises(manifest.ManifestError, match="the file does not exist"):
+        manifest.load({"manifest": "gone.csv"}, tmp_path)

@@ -45,3 +45,12 @@ def test_lines_now_and_then_elsewhere() -> None:
     assert [line.split()[0] for line in lines] == ["0.0%", "25.0%", "50.0%", "75.0%", "100.0%"]
     assert lines[1] == " 25.0%  epoch 3/9, loss 0.412, 30 s left"
     assert "\r" not in stream.getvalue()
+
+
+def test_no_comma_where_there_are_no_words() -> None:
+    stream, now = io.StringIO(), [0.0]
+    ticker = Ticker(stream, lambda: now[0])
+    for moment, fraction in ((0.0, 0.0), (20.0, 0.5)):
+        now[0] = moment
+        ticker(Progress(fraction, "", moment, 1e9))
+    assert stream.getvalue().splitlines() == ["  0.0%  ", " 50.0%  20 s left"]

@@ -133,6 +133,7 @@ def _train(
     from xai_engine.train import checkpoint, classifier, curves, finish, record
 
     config = settings.complete(config, args.config)
+    finish.check(config)
     own = args.config in shipped()
     config |= {part: str(_part(part, args.runs, own, config.get(part))) for part in ("lungs", "gate")}
     if group.main and (notice := curves.missing()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from xai_engine.classifier.gate import GateSpec
 from xai_engine.classifier.network import build
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.classifier.types import OperatingPoint
-from xai_engine.errors import UsageError
+from xai_engine.errors import ModelError, UsageError
 from xai_engine.explain import registry
 from xai_engine.explain import scales as colour_scales
 from xai_engine.runtime.run import Run
@@ -31,6 +31,27 @@ LAYERS = (*(f"stages.{i}" for i in range(7)), "head")
 # methods whose colour scale is measured, with few samples: all but those whose unit fixes it
 SCALED = colour_scales.settings()
 _UNSET = OperatingPoint("none", 0.5, (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), "not measured yet")
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Whether a bundle can be made of a complete configuration, asked before hours of training.
+
+    Raises UsageError for a network that cannot be built, layers that it does not have, limits that no gate has.
+    """
+    try:
+        network = build(config["network"])
+    except ModelError as error:
+        raise UsageError(f"network: {error}") from None
+    have = {name for name, _ in network.named_modules() if name}
+    layers, default = tuple(config.get("layers", LAYERS)), config.get("default_layer", "head")
+    if strange := [name for name in (*layers, *config["style_layers"]) if name not in have]:
+        parts = ", ".join(name for name in sorted(have) if name.count(".") < 2)
+        raise UsageError(f"layers: the network has no {', '.join(map(str, strange))}; it has {parts}")
+    if default not in layers:
+        raise UsageError(f"default_layer {default!r} is not one of the layers {', '.join(layers)}")
+    known = {f.name for f in fields(GateSpec)}
+    if wrong := sorted(set(config.get("gate_limits", {})) - known):
+        raise UsageError(f"gate_limits: unknown {', '.join(wrong)}; known are {', '.join(sorted(known))}")
 
 
 def make_bundle(

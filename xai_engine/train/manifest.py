@@ -282,10 +282,18 @@ def _patient(rule: str, parts: Sequence[str]) -> str:
 def _from_csv(source: Mapping[str, Any], manifest: Path) -> tuple[list[Sample], list[str]]:
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, strict=True)
+            first = stream.readline()
+            stream.seek(0)
+            # spreadsheets write semicolons where the comma is the decimal sign
+            separator = next((c for c in ",;\t" if c in first), ",")
+            reader = csv.DictReader(stream, strict=True, delimiter=separator)
             rows = [(reader.line_num, row) for row in reader]
             header = set(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        return [], ["is not in UTF-8; save it as CSV UTF-8"]
+    except FileNotFoundError:
+        return [], ["the file does not exist"]
+    except (OSError, csv.Error) as error:
         return [], [f"cannot be read: {error}"]
     columns = {"file": "file", "patient": "patient", "split": "split", **source.get("columns", {})}
     needed = ["file", *(["patient"] if "patient" not in source else [])]
@@ -375,6 +383,11 @@ def _label(row: Mapping[Any, Any], rules: Sequence[Mapping[str, Any]]) -> tuple[
             if not (0 <= float(label) <= 1 and 0 <= float(weight) < math.inf):
                 raise ValueError(f"the label rule of {value!r} gives {label!r} with weight {weight!r}")
             return float(label), float(weight), bool(sure)
+    if len(rules) == 1:
+        value, known = (row.get(rules[0]["column"]) or "").strip(), ", ".join(map(str, rules[0]["values"]))
+        raise ValueError(
+            f"label {value!r} is not one of {known}" if value else f"no label; use one of {known}"
+        )
     seen = ", ".join(f"{r['column']}={row.get(r['column']) or ''!r}" for r in rules)
     raise ValueError(f"no label rule fits {seen}")
 

@@ -32,7 +32,8 @@ class Ticker:
         if now - self.last < EVERY_S[self.terminal] and progress.fraction < 1.0:
             return
         self.last = now
-        text = f"{progress.fraction:6.1%}  {progress.message}{self._left(now, progress.fraction)}"
+        words = filter(None, (progress.message, self._left(now, progress.fraction)))
+        text = f"{progress.fraction:6.1%}  {', '.join(words)}"
         if self.terminal:
             filled = round(BAR * progress.fraction)
             width = shutil.get_terminal_size().columns - 1
@@ -56,4 +57,4 @@ class Ticker:
         if gone < 2 or done <= 0.005:
             return ""
         seconds = gone * (1 - fraction) / done
-        return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
+        return f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"

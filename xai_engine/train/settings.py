@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,7 +68,7 @@ def complete(config: Mapping[str, Any], name: str = "the configuration") -> dict
     if out["shares"] and "balance" not in config:
         out["balance"] = "shares"
     problems = [f"unknown key {key!r}" for key in sorted(set(out) - set(DEFAULTS) - FURTHER)]
-    problems += _numbers(out) + _choices(out) + _parts(out)
+    problems += _name(out["name"]) + _numbers(out) + _choices(out) + _parts(out)
     if problems:
         raise UsageError(f"{name}: {'; '.join(problems)}")
     return out
@@ -84,6 +85,13 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return ", ".join(
         f"{key} was {before.get(key, 'not given')}, is {now.get(key, 'not given')}" for key in keys
     )
+
+
+def _name(name: Any) -> list[str]:
+    """It becomes a folder inside the runs' folder, never one outside."""
+    if isinstance(name, str) and re.fullmatch(r"[\w][\w.+ -]*", name) and not name.endswith((".", " ")):
+        return []
+    return [f"name {name!r} cannot be a folder's; use letters, digits, dot, dash and underscore"]
 
 
 def _numbers(config: Mapping[str, Any]) -> list[str]:

@@ -83,7 +83,15 @@ def loader(
     )
 
 
+GRACE_S = 60  # that a worker outlives a request to end: the main process finishes its step meanwhile
+
+
 def _undisturbed(_: int) -> None:
-    """Ctrl-C reaches a whole process group; the main process alone decides what follows from it."""
+    """Ctrl-C, and SIGTERM from `timeout`, systemd or a cluster's scheduler, reach a whole process group; the main
+    process alone decides what follows from it. A worker that is not ended in time ends by itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "alarm"):  # not on Windows, where there is no such request
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_S) and None)
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
