@@ -61,6 +61,12 @@ def is_work(module: nn.Module) -> bool:
     return not isinstance(module, _NO_WORK) and not any(m is not None for m in module._modules.values())
 
 
+def is_hooked(module: nn.Module) -> bool:
+    """Whether somebody else than a session, which has one hook before each working module, looks into this one or may change
+    what it puts out."""
+    return bool(module._forward_hooks) or len(module._forward_pre_hooks) > int(is_work(module))
+
+
 def lies_over(module: nn.Module, output: torch.Tensor, image: torch.Tensor) -> bool:
     """Whether (n, channels, rows, columns) is a coarser grid over the image: four axes, about the same proportions.
 

@@ -22,7 +22,7 @@ from xai_engine.classifier.backends import gradients as quick_ways
 from xai_engine.classifier.backends.base import Backend
 from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import ModelError, UnsupportedModel
-from xai_engine.explain.guard import as_found, is_work, lies_over, modules, own_torch_rng, removed
+from xai_engine.explain.guard import as_found, is_hooked, is_work, lies_over, modules, own_torch_rng, removed
 from xai_engine.explain.precision import MOST, STEP, Correction, enough
 from xai_engine.explain.precision import checked as both_precisions
 from xai_engine.explain.progress import Progress
@@ -149,9 +149,7 @@ class Session(Progress):
 
     def is_tapped(self) -> bool:
         """Whether somebody looks into the network, or changes what a layer puts out: compiled copies know no hooks."""
-        return any(
-            m._forward_hooks or len(m._forward_pre_hooks) > int(is_work(m)) for m in modules(self.network)
-        )
+        return any(is_hooked(m) for m in modules(self.network))
 
     def scored(
         self,

@@ -17,6 +17,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from xai_engine.errors import UnsupportedModel
+from xai_engine.explain.guard import is_hooked
 from xai_engine.explain.session import Session
 
 Kind = Literal["linear", "sum", "move", "maximum", "pass", "gate", "multiply", "softmax"]
@@ -168,9 +169,7 @@ class Graph:
 
         if node.op == "call_module":
             module = self.network.get_submodule(str(node.target))
-            if (
-                len(module._forward_hooks) > 1 or len(module._forward_pre_hooks) > 1
-            ):  # one is the session's own
+            if is_hooked(module):
                 raise UnsupportedModel(f"layer {str(node.target)!r}: a hook may change its values; remove it")
             if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
                 return _weighted(node, module, sources)
