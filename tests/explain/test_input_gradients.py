@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from tests.explain.test_contract import StopAfter, left_as_found, unsettle
 from xai_engine.classifier.backends import gradients, streams
 from xai_engine.classifier.backends.base import clean_copy
 from xai_engine.explain import registry, session
+from xai_engine.explain.compute import local
 from xai_engine.runtime.run import Run
 
 
@@ -72,7 +75,7 @@ def test_the_streams_give_the_gradient(kind: str, folded: bool) -> None:
     x = torch.randn(3, KINDS[kind].channels, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
     kept = x.clone()
     if folded:
-        copied = gradients._folded(clean_copy(net))
+        copied, _ = gradients._folded(clean_copy(net))
         if copied is None:
             pytest.skip("nothing to fold")
         found = streams.Streams(streams.Program(copied, score), 2)
@@ -127,7 +130,7 @@ def test_streams_stop_within_an_image_and_go_on_afterwards() -> None:
 
 def test_a_copy_that_gives_other_gradients_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     net = network("lite").eval().requires_grad_(False)
-    right = gradients._choose(net, (1, SIDE, SIDE), score, 2, 1, False)
+    right = gradients.prepare(net, (1, SIDE, SIDE), score, "key", 1)()
     assert isinstance(right.ways, streams.Streams)
     backward = streams._Convolution.backward
 
@@ -135,7 +138,7 @@ def test_a_copy_that_gives_other_gradients_is_refused(monkeypatch: pytest.Monkey
         backward(self, p, streams._Gradient(gradient.value * 1.001, False), buffers)
 
     monkeypatch.setattr(streams._Convolution, "backward", wrong)
-    refused = gradients._choose(net, (1, SIDE, SIDE), score, 2, 1, False)
+    refused = gradients.prepare(net, (1, SIDE, SIDE), score, "key", 1)()
     assert refused.ways is None
     assert "other gradients" in refused.why
 
@@ -172,3 +175,29 @@ def test_integrated_gradients_by_the_quick_way(compiled: bool, monkeypatch: pyte
     other = plain.explain(model, image(), "pneumonia", Run())
     assert other.backend == "torch"  # other weights than the bundle's
     assert not np.allclose(other.values, found.values)
+
+
+@pytest.mark.parametrize("what", ["gradients", "windows"])
+def test_nothing_is_traced_in_a_thread_that_nobody_waits_for(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.fx replaces nn.Module.__call__ for all threads: the prediction after a cancelled map ended in a NameError."""
+    net = network("lite").eval().requires_grad_(False)
+    x = torch.randn(1, KINDS["lite"].channels, SIDE, SIDE)
+    inside: list[bool] = []
+    within = False
+    trace = torch.fx.Tracer.trace
+
+    def noted(self: torch.fx.Tracer, *args: Any, **kwargs: Any) -> torch.fx.Graph:
+        inside.append(within)
+        return trace(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.fx.Tracer, "trace", noted)
+    if what == "gradients":
+        work: Callable[[], object] = gradients.prepare(net, tuple(x.shape[1:]), score, "key", 2)
+    else:
+        work = local.prepare(net, x, (8, 8), np.zeros((1, 2), np.int64))
+    within = True
+    assert work() is not None
+    assert inside
+    assert not any(inside)

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from xai_engine.classifier.backends import base
 from xai_engine.classifier.backends.base import Unavailable, clean_copy, fingerprint, operations, unit_size
 from xai_engine.classifier.backends.choose import FASTER
 from xai_engine.classifier.backends.compiled import _array, _quiet
@@ -92,15 +93,17 @@ def prepare(
     threads: int,
     compiled: bool = False,
 ) -> Callable[[], Choice]:
-    """Copy the network now; the returned function traces, verifies and times, and may run in another thread.
+    """Copy and fold the network now (see `base.folded`); the returned function verifies and times, and may run in another
+    thread.
 
     key: what tells scores and settings apart. compiled: whether OpenVINO may be worth its seconds.
     """
     place, size = (key, fingerprint(network)), unit_size(1.5 * operations(network, shape), MOST)
     copied = clean_copy(network)
+    folded, why = _folded(copied)
 
     def work() -> Choice:
-        choice = _choose(copied, shape, score, size, threads, compiled)
+        choice = _choose(copied, folded, why, shape, score, size, threads, compiled)
         kept = _KEPT.setdefault(network, {})
         for old in [k for k in kept if isinstance(k, tuple) and k[1] != place[1]]:
             del kept[old]  # weights of before
@@ -111,19 +114,25 @@ def prepare(
 
 
 def _choose(
-    network: nn.Module, shape: tuple[int, ...], score: Score, size: int, threads: int, compiled: bool
+    network: nn.Module,
+    folded: torch.fx.GraphModule | None,
+    why: str,
+    shape: tuple[int, ...],
+    score: Score,
+    size: int,
+    threads: int,
+    compiled: bool,
 ) -> Choice:
     probe = torch.randn(size, *shape, generator=torch.Generator().manual_seed(0))
     plain = _Autograd(network, score, size)
     try:
         truth = plain(probe)
-        folded = _folded(network)
-    except Exception as error:  # tracing refuses in many ways; what cannot be traced stays with autograd
-        return Choice(None, f"torch: the network cannot be followed ({type(error).__name__})")
+    except Exception as error:
+        return Choice(None, f"torch: the network cannot be run apart ({type(error).__name__})")
     best: InputGradients | None = None
     reasons = []
     if folded is None:
-        reasons.append("nothing to fold")
+        reasons.append(why)
     else:
         try:
             best = Streams(Program(copy.deepcopy(folded), score), threads)
@@ -174,20 +183,14 @@ def _seconds(way: InputGradients, probe: torch.Tensor) -> float:
     return min(spent)
 
 
-def _folded(network: nn.Module) -> torch.fx.GraphModule | None:
-    """A copy with batch normalisation folded into the convolutions before it; None where there is none to fold."""
-    from torch.fx.experimental.optimization import fuse
-
-    def norms(module: nn.Module) -> int:
-        return sum(isinstance(m, nn.BatchNorm2d) for m in module.modules())
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = fuse(network)
-    if norms(found) == norms(network):
-        return None
-    assert isinstance(found, torch.fx.GraphModule)
-    return found.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+def _folded(network: nn.Module) -> tuple[torch.fx.GraphModule | None, str]:
+    """A copy with batch normalisation folded into the convolutions before it; None and why where that cannot be had."""
+    try:
+        found = base.folded(network)
+    except Exception as error:  # tracing refuses in many ways; what cannot be traced stays with autograd
+        return None, f"the network cannot be followed ({type(error).__name__})"
+    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) for net in (network, found)]
+    return (None, "nothing to fold") if norms[0] == norms[1] else (found, "")
 
 
 class _Autograd:

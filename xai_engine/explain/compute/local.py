@@ -25,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import fx, nn
-from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
 
 from xai_engine.classifier.backends import base as backends
@@ -105,26 +104,27 @@ Tick = Callable[[], object]
 def prepare(
     network: nn.Module, image: torch.Tensor, size: tuple[int, int], starts: Starts
 ) -> Callable[[], Plan | None]:
-    """Copy the network now; the returned function finds how windows of this size at these places (n, 2) are computed,
+    """Copy and fold the network now; the returned function finds how windows of this size at these places (n, 2) are computed,
     None where full passes are right or cheaper. It may run in another thread.
 
     image: (1, channels, rows, columns) on the CPU.
     """
     key = backends.fingerprint(network)
     kept = _WRITTEN.get(network)
-    copied = backends.clean_copy(network) if kept is None or kept[0] != key else None
+    written = kept
+    if kept is None or kept[0] != key:
+        try:
+            written = (key, backends.folded(backends.clean_copy(network)), {})
+        except Exception:  # torch.fx refuses in many ways, and full passes are always right
+            return lambda: None
+        _WRITTEN[network] = written
 
     def work() -> Plan | None:
         try:
-            if copied is None:
-                assert kept is not None
-                written = kept
-            else:
-                graph = fx.symbolic_trace(fuse(copied)).to(memory_format=torch.channels_last)
-                written = _WRITTEN[network] = (key, graph, {})
+            assert written is not None
             with torch.inference_mode():
                 return _plan(written[1], image, size, starts, written[2])
-        except Exception:  # torch.fx refuses in many ways, and full passes are always right
+        except Exception:  # an operation that is not known here
             return None
 
     return work
