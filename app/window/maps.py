@@ -57,9 +57,9 @@ class Maps(QObject):
         }
 
     def explain_preset(self, preset: str, target: str | None = None, seed: int = 0) -> list[Task]:
-        """The maps of a preset, one after another."""
+        """The maps of a preset, one after another; its first sight stays on top."""
         chosen = next(each for each in registry.presets() if each.name == preset)
-        tasks = [self._map(name, params, target, seed) for name, params in chosen.methods]
+        tasks = [self._map(name, params, target, seed, chosen.first_sight) for name, params in chosen.methods]
         self._show_layers()
         return [task for task in tasks if task is not None]
 
@@ -83,8 +83,11 @@ class Maps(QObject):
         self._map(method, params, target, seed)
         self._show_layers()
 
-    def _map(self, method: str, params: Mapping[str, Any], target: str | None, seed: int) -> Task | None:
-        task = self.window.reading.explain(method, registry.method_class(method).title, params, target, seed)
+    def _map(
+        self, method: str, params: Mapping[str, Any], target: str | None, seed: int, behind: str = ""
+    ) -> Task | None:
+        title = registry.method_class(method).title
+        task = self.window.reading.explain(method, title, params, target, seed, behind=behind)
         if task is not None:
             task.done.connect(lambda value: self.window.explain_panel.note_time(method, value.seconds))
         return task

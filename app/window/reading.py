@@ -338,27 +338,36 @@ class Reading(QObject):
         target: str | None,
         seed: int,
         style: LayerStyle | None = None,
+        behind: str = "",
     ) -> Task | None:
-        """Compute a map of the image on the screen; it becomes a layer, also when it is only partly done."""
+        """Compute a map of the image on the screen; it becomes a layer, also when it is only partly done.
+
+        behind: the method whose map stays in sight where it is there already, and not this one.
+        """
         radiograph = self.case.radiograph
         if radiograph is None:
             return None
         sha = radiograph.sha256
         task = self.engine.explain(radiograph, method, title, params, target, seed)
-        task.partial.connect(lambda value: self._explained(sha, value, style))
-        task.done.connect(lambda value: self._finished(sha, value, style))
+        task.partial.connect(lambda value: self._explained(sha, value, style, behind))
+        task.done.connect(lambda value: self._finished(sha, value, style, behind))
         task.failed.connect(lambda error, detail: self.message.emit(f"{title}: {error}", "error", detail))
         return task
 
-    def _finished(self, sha: str, explanation: Explanation, style: LayerStyle | None) -> None:
-        self._explained(sha, explanation, style)
+    def _finished(self, sha: str, explanation: Explanation, style: LayerStyle | None, behind: str) -> None:
+        self._explained(sha, explanation, style, behind)
         if explanation.partial:
             self.message.emit(f"{explanation.title}: stopped early; the map is marked partial.", "notice", "")
 
-    def _explained(self, sha: str, explanation: Explanation, style: LayerStyle | None) -> None:
+    def _explained(self, sha: str, explanation: Explanation, style: LayerStyle | None, behind: str) -> None:
         if self.case.radiograph is not None and self.case.radiograph.sha256 == sha:
             layer = self.case.add_layer(explanation, style=style)
-            self.case.show_only(layer.id)  # one map at a time reads best; the panel brings the others back
+            if behind != explanation.method and any(x.explanation.method == behind for x in self.case.layers):
+                self.case.set_visible(layer.id, False)
+            else:
+                self.case.show_only(
+                    layer.id
+                )  # one map at a time reads best; the panel brings the others back
             return
         for path, kept in self._kept.items():  # the reader has moved on to another image
             if kept.radiograph.sha256 == sha:

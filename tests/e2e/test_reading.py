@@ -48,6 +48,26 @@ def test_open_and_verdict(driver: Driver, consolidation: Path) -> None:
     assert np.array_equal(seen[:, :, 0], expected)
 
 
+def test_the_first_sight_of_a_preset_stays_on_the_image(driver: Driver, consolidation: Path) -> None:
+    driver.open(consolidation)
+    driver.wait_idle()
+    if not driver.window.commands.actions["quick"].isEnabled():
+        pytest.skip("the model in use refuses the sample")
+    case = driver.window.case
+
+    def visible() -> set[str]:
+        return {layer.explanation.method for layer in case.layers if layer.visible}
+
+    for _ in range(2):  # again: the maps take the places of those of before
+        driver.do("quick")
+        driver.wait_idle()
+        driver.until(lambda: len(case.layers) == 3, "three maps")
+        assert visible() == {"grad-cam"}
+    driver.window.explain_panel.run_requested.emit("lrp", {}, None, 0)  # asked for by itself
+    driver.until(lambda: visible() == {"lrp"}, "the map that was asked for")
+    driver.wait_idle()
+
+
 def test_maps_regions_report(
     driver: Driver, consolidation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
