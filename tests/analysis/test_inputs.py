@@ -8,6 +8,7 @@ import pytest
 
 from xai_engine.commands import inputs
 from xai_engine.errors import UsageError
+from xai_engine.explain import registry
 
 
 def test_folders_are_searched_for_images(tmp_path: Path) -> None:
@@ -32,6 +33,7 @@ def test_methods_and_parameters() -> None:
     assert lime.values()["samples"] == 400
     assert ig.values()["steps"] == 16
     assert inputs.parse_methods("none", []) == []
+    assert [m.name for m in inputs.parse_methods("all", [])] == list(registry.names())
     with pytest.raises(UsageError, match="not among"):
         inputs.parse_methods("none", ["lime.samples=3"])
     with pytest.raises(UsageError, match="between"):
@@ -46,7 +48,7 @@ def test_presets_stand_for_their_methods() -> None:
         assert found == [registry.create(name, **settings) for name, settings in preset.methods]
     names = [m.name for m in inputs.parse_methods("lime,quick,grad-cam", ["grad-cam.relu=yes"])]
     assert names == ["lime", *(name for name, _ in registry.presets()[0].methods)]
-    with pytest.raises(UsageError, match="quick, standard, audit, or none"):
+    with pytest.raises(UsageError, match="quick, standard, audit, all, or none"):
         inputs.parse_methods("fast", [])
 
 

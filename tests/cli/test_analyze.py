@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pymupdf
 import pytest
 from PIL import Image
 
@@ -57,6 +58,30 @@ def test_contract_of_analysis_json(call: Call, chest: Path) -> None:
     }
     assert {p.name for p in folder.iterdir()} == expected
     assert "probability" in call.out
+
+
+def test_a_method_that_the_network_gives_nothing_is_left_out_and_named(call: Call, chest: Path) -> None:
+    code = call.analyze(chest, "--methods", "attention-rollout,grad-cam", "--report", "--out", "some")
+    assert code == 0
+    (line,) = call.err.splitlines()
+    assert line.startswith("radiolucent: skipped attention-rollout: ")
+    assert "no self-attention" in line
+    folder = call.folder / "some" / "chest"
+    data = json.loads((folder / "analysis.json").read_text())
+    assert [e["method"] for e in data["explanations"]] == ["grad-cam"]
+    ((name, reason),) = [(e["method"], e["reason"]) for e in data["skipped"]]
+    assert (name, line) == ("attention-rollout", f"radiolucent: skipped {name}: {reason}")
+    with pymupdf.open(folder / "report.pdf") as report:
+        text = " ".join("".join(page.get_text() for page in report).split())
+    assert f"{name} was asked for and left out" in text
+    assert call("verify", folder, "--model", call.model) == 0
+    assert call("report", folder, "--model", call.model) == 0  # from the record alone
+    with pymupdf.open(folder / "report.pdf") as report:
+        assert f"{name} was asked for" in " ".join("".join(p.get_text() for p in report).split())
+    # alone it is what was asked for, and that cannot be had
+    assert call.analyze(chest, "--methods", "attention-rollout", "--out", "none") == 4
+    call.one_line("no self-attention")
+    assert not (call.folder / "none" / "chest").exists()
 
 
 def test_report_again_from_the_folder(call: Call, chest: Path) -> None:

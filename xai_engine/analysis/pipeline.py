@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xai_engine.errors import Cancelled, RefusedImage, UsageError
+from xai_engine.errors import Cancelled, RefusedImage, UnsupportedModel, UsageError
 from xai_engine.evidence import record
 from xai_engine.evidence.case import CaseReview, now
 from xai_engine.radiograph import colour, display, mirror, regions
@@ -61,6 +61,7 @@ def analyze(
     alone: numbers of the methods that share no forwards with others, as maps that were asked for one by one.
     what_if: how each region is changed to see what the score does; None leaves it out.
     An image that the model may not read gets a case with the refusal and without maps.
+    A method that cannot explain this architecture is left out and named in `skipped`, unless no other gave a map.
     Raises UsageError (unknown target), UnsupportedModel, Cancelled: a case is whole or does not exist.
     """
     target = target or classifier.info.classes[-1]
@@ -68,6 +69,7 @@ def analyze(
     if prediction is None:
         prediction = classifier.predict([radiograph], run.part(0.0, 0.1))[0]
     explanations: list[Explanation] = []
+    skipped: dict[str, str] = {}
     found: tuple[ReliabilityCard, ...] = ()
     share_of_maps = 0.85 if cards is None else 0.25
     if prediction.readable:
@@ -82,7 +84,12 @@ def analyze(
             part = run.part(0.1 + share * index, 0.1 + share * (index + 1), f"{method.title}: ")
             part.seed = seed
             shared = None if index in alone else pool
-            explanations.append(running.explain(method, classifier, model_input, target, part, shared))
+            try:
+                explanations.append(running.explain(method, classifier, model_input, target, part, shared))
+            except UnsupportedModel as error:
+                skipped[method.name] = str(error)
+                if len(skipped) == len({m.name for m in methods}):
+                    raise
             if run.cancelled:
                 raise Cancelled("cancelled")
         if cards is not None and explanations:
@@ -104,6 +111,7 @@ def analyze(
         voi_key="0" if radiograph.voi else "auto",
         seed=seed,
         options=dict(options or {}),
+        skipped=skipped,
     )
     if found:
         trust = {name: card.to_json() for name, card in zip(case.names(), found, strict=True)}

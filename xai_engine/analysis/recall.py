@@ -66,6 +66,7 @@ def recall(
             impression=data["reader"]["impression"],
             seed=data["seed"],
             options=data.get("options", {}),
+            skipped={entry["method"]: entry["reason"] for entry in data.get("skipped", [])},
         )
         names = case.names()
         styles = {n: LayerStyle(**e["style"]) for n, e in zip(names, data["explanations"], strict=True)}

@@ -121,7 +121,9 @@ def _again(data: Mapping[str, Any], radiograph: Radiograph, classifier: Classifi
     base = pipeline.analyze(
         radiograph, classifier, (), None, int(data["seed"]), (), run.part(0.8, 0.82), prediction=prediction
     )
-    case = replace(base, explanations=tuple(maps[i] for i in sorted(maps)), regions=roi)
+    # what made no map has no number to compare
+    skipped = {entry["method"]: entry["reason"] for entry in data.get("skipped", [])}
+    case = replace(base, explanations=tuple(maps[i] for i in sorted(maps)), regions=roi, skipped=skipped)
     trust = {name: cards[i] for i, name in zip(sorted(maps), case.names(), strict=True) if cards[i]}
     case = replace(case, reliability=trust)
     if roi:

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods",
         default=",".join(inputs.DEFAULT_METHODS),
         metavar="A,B",
-        help="methods of explanation, or a preset: quick, standard, audit; none predicts only (default: %(default)s)",
+        help="methods of explanation, or a preset: quick, standard, audit; all, every method; none predicts only (default: %(default)s)",
     )
     parser.add_argument(
         "--param",
@@ -210,6 +210,8 @@ class _Analysis:
             verdict += f", read {correct.words(radiograph.corrections)}"
         self.line.step(self.paths[index].name, verdict)
         self.line.clear()
+        for name, why in case.skipped.items():
+            print(f"radiolucent: skipped {name}: {why}", file=sys.stderr, flush=True)
         print(
             f"{radiograph.path}: {verdict} (threshold {prediction.threshold:.3f}) -> {folder}",
             file=sys.stdout,

@@ -84,7 +84,8 @@ def read_images(paths: Sequence[Path]) -> Generator[Radiograph | RadiolucentErro
 def parse_methods(names: str, params: Sequence[str]) -> list[Method]:
     """Methods of `--methods a,b` with `--param a.name=value`; `a-2`, `a-3` are further runs of `a`.
 
-    A preset's name (quick, standard, audit) stands for its methods with its settings. Raises UsageError.
+    A preset's name (quick, standard, audit) stands for its methods with its settings, `all` for every method there is.
+    Raises UsageError.
     """
     from xai_engine.explain import registry
 
@@ -94,6 +95,7 @@ def parse_methods(names: str, params: Sequence[str]) -> list[Method]:
     if wanted == ["none"]:
         wanted = []
     presets = {preset.name: dict(preset.methods) for preset in registry.presets()}
+    presets["all"] = {name: {} for name in registry.names()}
     settings = {name: each for word in wanted for name, each in presets.get(word, {}).items()}
     wanted = list(dict.fromkeys(name for word in wanted for name in presets.get(word, (word,))))
     known = registry.names()

@@ -34,6 +34,7 @@ class CaseReview:
     reliability: findings on how far a map can be trusted, by its name in `names()`; JSON-ready.
     mirrors, what_if: of regions, by region id like `statistics`; a region without stands in neither.
     institution: whose report this is; empty prints nothing.
+    skipped: why a method that was asked for made no map, by its name: this network gives it nothing to work on.
     """
 
     radiograph: Radiograph
@@ -55,6 +56,7 @@ class CaseReview:
     mirrors: Mapping[str, Mirror] = field(default_factory=dict)
     what_if: Mapping[str, WhatIf] = field(default_factory=dict)
     institution: str = ""
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def names(self) -> tuple[str, ...]:
         """One name per map, fit for a file: the method's; "lime-2", … when a method occurs again."""

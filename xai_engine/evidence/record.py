@@ -107,6 +107,7 @@ def to_json(
             }
             for name, e in zip(case.names(), case.explanations, strict=True)
         ],
+        "skipped": [{"method": name, "reason": why} for name, why in case.skipped.items()],
         "rois": [
             region_json(region, case.statistics.get(key), case.mirrors.get(key), case.what_if.get(key))
             for key, region in zip(region_ids(case.regions), case.regions, strict=True)

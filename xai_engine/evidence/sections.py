@@ -192,6 +192,9 @@ def maps(case: CaseReview, page: Page, grey: Grey) -> list[Flowable]:
     small = shrink(grey, size)
     for index, name in enumerate(case.names()):
         out += _map(case, page, small, size, index, name, assessed)
+    for name, why in case.skipped.items():
+        words = f"{name} was asked for and left out, for it cannot explain this network: {why}"
+        out.append(paragraph(words, style("note"), page.width, limit=400))
     return out
 
 
