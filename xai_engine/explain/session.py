@@ -320,7 +320,7 @@ class Session(Progress):
         choice = quick_ways.known(self.network, key)
         if choice is None:
             score = partial(self.classifier.score_of, target=self.target)
-            work = quick_ways.prepare(self.network, shape, score, key, policy.threads, compiled)
+            work = quick_ways.prepare(self.network, shape, score, key, policy.threads, compiled, self.tick)
             choice = self.awaited(work)
         self._quick = choice.ways
         if isinstance(choice.ways, quick_ways.Streams):

@@ -92,15 +92,20 @@ def prepare(
     key: Hashable,
     threads: int,
     compiled: bool = False,
+    tick: Callable[[], None] = lambda: None,
 ) -> Callable[[], Choice]:
     """Copy and fold the network now (see `base.folded`); the returned function verifies and times, and may run in another
     thread.
 
-    key: what tells scores and settings apart. compiled: whether OpenVINO may be worth its seconds.
+    key: what tells scores and settings apart. compiled: whether OpenVINO may be worth its seconds. tick: called between what
+    cannot be left to another thread, some hundredths of a second each.
     """
     place, size = (key, fingerprint(network)), unit_size(1.5 * operations(network, shape), MOST)
+    tick()
     copied = clean_copy(network)
+    tick()
     folded, why = _folded(copied)
+    tick()
 
     def work() -> Choice:
         choice = _choose(copied, folded, why, shape, score, size, threads, compiled)
