@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -31,6 +31,18 @@ class LungFields:
     transform: GridTransform
     box: tuple[float, float, float, float] | None
     areas: tuple[float, float]
+
+    def placed(self, top: int, left: int, shape: tuple[int, int]) -> LungFields:
+        """The same lungs in an image of `shape`, of which theirs was the part from row `top` and column `left` on."""
+        frame = self.transform
+        moved = replace(
+            frame,
+            origin_row=frame.origin_row + top,
+            origin_column=frame.origin_column + left,
+            source_shape=shape,
+        )
+        box = self.box and (self.box[0] + top, self.box[1] + left, self.box[2] + top, self.box[3] + left)
+        return replace(self, transform=moved, box=box)
 
     def in_grid(self, transform: GridTransform) -> npt.NDArray[np.float32]:
         """Lung probability sampled on another grid over the same image, 0 outside."""

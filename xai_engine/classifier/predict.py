@@ -118,13 +118,33 @@ class Classifier:
             looks = self.gate_network.look(greys)
         fresh: dict[str, Prepared] = {}
         for sha, (grey, valid, aspect), lungs, look in zip(missing, greys, fields, looks, strict=True):
-            fresh[sha] = self._prepare(sha, grey, valid, aspect, lungs, look)
+            refusal = gate.judge(grey, valid, lungs, self.gate, look)
+            if refusal and self.gate_network is not None:
+                lungs, look, refusal = self._unbordered((grey, valid, aspect), lungs, look, refusal)
+            fresh[sha] = self._prepare(sha, grey, valid, aspect, lungs, look, refusal)
         out = [fresh[r.sha256] if r.sha256 in fresh else self._prepared[r.sha256] for r in radiographs]
         for sha, item in fresh.items():
             self._prepared[sha] = item
         while len(self._prepared) > CACHE:
             self._prepared.popitem(last=False)
         return out
+
+    def _unbordered(
+        self, image: _Grey, lungs: LungFields | None, look: Impression | None, refusal: str
+    ) -> tuple[LungFields | None, Impression | None, str]:
+        """A second look at a refused image without its even borders, which make the chest too small to be known.
+
+        Returns what was found there if the gate lets that pass, else what it was given.
+        """
+        grey, valid, aspect = image
+        part = preprocess.content(grey, valid)
+        if part is None or self.finder is None or self.gate_network is None:
+            return lungs, look, refusal
+        inner = (np.ascontiguousarray(grey[part]), np.ascontiguousarray(valid[part]), aspect)
+        (found,), (seen,) = self.finder.find([inner]), self.gate_network.look([inner])
+        if gate.judge(inner[0], inner[1], found, self.gate, seen):
+            return lungs, look, refusal
+        return found.placed(part[0].start, part[1].start, (grey.shape[0], grey.shape[1])), seen, ""
 
     def _prepare(
         self,
@@ -134,8 +154,8 @@ class Classifier:
         aspect: float,
         lungs: LungFields | None,
         look: Impression | None,
+        refusal: str,
     ) -> Prepared:
-        refusal = gate.judge(grey, valid, lungs, self.gate, look)
         shape = (grey.shape[0], grey.shape[1])
         if lungs is not None and lungs.box is not None:
             spec = self.preprocessing

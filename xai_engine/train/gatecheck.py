@@ -225,6 +225,10 @@ def reason(sentence: str) -> str:
         "too small to judge": "image too small",
         "blank": "blank",
         "uncertain": "lungs uncertain",
+        "cut off": "lungs cut off",
+        "too wide": "lungs too wide",
+        "fill the whole": "lungs fill the image",
+        "tilted": "tilted",
     }
     return next(
         (short for part, short in words.items() if part in sentence), "unreadable" if sentence else "accepted"
