@@ -13,9 +13,9 @@ from torch import nn
 
 from tests.explain.networks import KINDS, SIDE, classifier, image, network
 from tests.explain.test_contract import StopAfter, left_as_found, unsettle
-from xai_engine.classifier.backends import gradients, streams
-from xai_engine.classifier.backends.base import clean_copy
-from xai_engine.explain import registry, session
+from xai_engine.classifier.backends import backward, gradients, streams
+from xai_engine.classifier.backends.base import Unavailable, clean_copy
+from xai_engine.explain import registry
 from xai_engine.explain.compute import local
 from xai_engine.runtime.run import Run
 
@@ -30,32 +30,123 @@ def by_autograd(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return gradient
 
 
-@pytest.mark.parametrize("kind", ["lite", "resnet-in-place", "functional-relu", "reused-relu", "vgg"])
-def test_the_traced_backward_pass_is_the_gradient(kind: str) -> None:
-    """Without autograd: bounded and plain rectifiers, in place and reused, strides, groups, residuals, max pooling."""
-    net = network(kind).eval().requires_grad_(False)
-    x = torch.randn(2, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
-    graph = gradients.traced(net, score, torch.zeros_like(x))
-    with torch.inference_mode():
-        _, found = graph(x.clone())
-    truth = by_autograd(net, x)
-    assert torch.allclose(found, truth, rtol=0, atol=1e-6 * float(truth.abs().max()))
+class Various(nn.Module):
+    """Convolutions of many kinds, rectifiers bounded and not, in place and as functions, a sum, a head of three."""
+
+    def __init__(self, stride: int, groups: int, dilation: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 6, 3, stride, 1, dilation, bias=False)
+        self.bounded = nn.Hardtanh(-0.4, 0.7)
+        self.second = nn.Conv2d(6, 12, (3, 5), stride, (1, 2), dilation, groups)
+        self.third = nn.Conv2d(12, 12, 1)
+        self.plain = nn.ReLU(inplace=True)
+        self.head = nn.Linear(12, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.relu6(self.second(self.bounded(self.first(x))))
+        x = self.plain(self.third(x)) + x
+        return self.head(x.mean((2, 3)))
+
+
+def various(stride: int = 2, groups: int = 6, dilation: int = 1, outputs: int = 1) -> nn.Module:
+    torch.manual_seed(stride + groups + dilation)
+    return Various(stride, groups, dilation, outputs).eval().requires_grad_(False)
+
+
+def compiled(net: nn.Module, of: streams.Score = score, threads: int = 2) -> backward.OpenVinoGradients:
+    pytest.importorskip("openvino")
+    return backward.OpenVinoGradients(torch.fx.symbolic_trace(net), of, (1, SIDE, SIDE), threads)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("groups", [1, 2, 6])
 @pytest.mark.parametrize("dilation", [1, 2])
-def test_convolution_backward(stride: int, groups: int, dilation: int) -> None:
-    draw = torch.Generator().manual_seed(1)
-    x = torch.randn(2, 6, 13, 14, generator=draw, dtype=torch.float64).requires_grad_(True)
-    weight = torch.randn(6 if groups == 6 else 4, 6 // groups, 3, 3, generator=draw, dtype=torch.float64)
-    out = nn.functional.conv2d(x, weight, None, stride, 1, dilation, groups)
-    above = torch.randn(out.shape, generator=draw, dtype=torch.float64)
-    (truth,) = torch.autograd.grad(out, [x], above)
-    found, _, _ = gradients.convolution_backward(
-        above, x, weight, None, [stride] * 2, [1, 1], [dilation] * 2, False, [0, 0], groups, [True, False, False]
-    )  # fmt: skip
-    assert torch.allclose(found, truth, atol=1e-12)
+def test_the_compiled_backward_pass_is_the_gradient(stride: int, groups: int, dilation: int) -> None:
+    net = various(stride, groups, dilation)
+    x = torch.randn(3, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
+    scores, found = compiled(net)(x)
+    truth = by_autograd(net, x)
+    assert float(truth.abs().max()) > 0
+    assert torch.allclose(found, truth, rtol=0, atol=3e-6 * float(truth.abs().max()))
+    assert torch.allclose(scores, net(x)[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_compiled_backward_pass_of_a_score_that_bends() -> None:
+    """One output: its slope is put on afterwards. More: only where the score is linear, else no compiled way."""
+    x = torch.randn(3, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
+
+    def bent(outputs: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(3 * outputs[:, 0])
+
+    def truth(net: nn.Module, of: streams.Score) -> torch.Tensor:
+        leaf = x.clone().requires_grad_(True)
+        return torch.autograd.grad(of(net(leaf)).sum(), [leaf])[0]
+
+    for net, of in (
+        (various(outputs=1), bent),
+        (various(outputs=3), lambda o: o[:, 1] - 2 * o[:, 2]),
+    ):
+        _, found = compiled(net, of)(x)
+        right = truth(net, of)
+        assert torch.allclose(found, right, rtol=0, atol=3e-6 * float(right.abs().max()))
+    with pytest.raises(Unavailable, match="linear"):
+        compiled(various(outputs=3), lambda o: torch.softmax(o, 1)[:, 0])
+
+
+@pytest.mark.parametrize("kind", ["lite", "resnet-in-place", "functional-relu", "reused-relu"])
+def test_the_compiled_way_is_taken_where_all_is_known(kind: str) -> None:
+    pytest.importorskip("openvino")
+    net = network(kind).eval().requires_grad_(False)
+    x = torch.randn(3, KINDS[kind].channels, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
+    choice = gradients.prepare(net, tuple(x.shape[1:]), score, "key", 2, "openvino")()
+    assert isinstance(choice.ways, backward.OpenVinoGradients), choice.why
+    truth = by_autograd(net, x)
+    assert torch.allclose(choice.ways(x)[1], truth, rtol=0, atol=3e-6 * float(truth.abs().max()))
+
+
+@pytest.mark.parametrize("kind", ["vgg", "densenet", "efficientnet", "swin"])
+def test_what_the_compiled_way_does_not_know_is_refused(kind: str) -> None:
+    """Max pooling, dense connections, other activations: no wrong gradient, and the streams are there."""
+    pytest.importorskip("openvino")
+    net = network(kind).eval().requires_grad_(False)
+    channels = KINDS[kind].channels
+    choice = gradients.prepare(net, (channels, SIDE, SIDE), score, "key", 1, "openvino")()
+    assert choice.ways is None or choice.ways.name == "torch"
+    assert "not known" in choice.why or "cannot be followed" in choice.why
+
+
+def test_bits_of_the_compiled_way_depend_neither_on_threads_nor_on_the_batch() -> None:
+    net = various()
+    x = torch.randn(7, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(4))
+    scores, gradient = compiled(net, threads=1)(x)
+    for other in (2, 3):
+        more = compiled(net, threads=other)(x)
+        assert torch.equal(more[0], scores)
+        assert torch.equal(more[1], gradient)
+    assert torch.equal(compiled(net)(x[3:4])[1], gradient[3:4])
+
+
+def test_the_compiled_way_stops_and_goes_on_afterwards() -> None:
+    class Enough(Exception):
+        pass
+
+    seen = 0
+
+    def enough(done: int) -> None:
+        nonlocal seen
+        seen += done
+        if seen == 2:
+            raise Enough
+
+    way = compiled(various())
+    x = torch.randn(8, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
+    before = way(x)
+    with pytest.raises(Enough):
+        way(x, enough)
+    seen = -100
+    again = way(x, enough)
+    assert seen == -92
+    assert torch.equal(again[1], before[1])
 
 
 def program(net: nn.Module) -> streams.Program:
@@ -75,8 +166,8 @@ def test_the_streams_give_the_gradient(kind: str, folded: bool) -> None:
     x = torch.randn(3, KINDS[kind].channels, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
     kept = x.clone()
     if folded:
-        copied, _ = gradients._folded(clean_copy(net))
-        if copied is None:
+        copied, why = gradients._folded(clean_copy(net))
+        if copied is None or why:
             pytest.skip("nothing to fold")
         found = streams.Streams(streams.Program(copied, score), 2)
     else:
@@ -132,10 +223,10 @@ def test_a_copy_that_gives_other_gradients_is_refused(monkeypatch: pytest.Monkey
     net = network("lite").eval().requires_grad_(False)
     right = gradients.prepare(net, (1, SIDE, SIDE), score, "key", 1)()
     assert isinstance(right.ways, streams.Streams)
-    backward = streams._Convolution.backward
+    right_backward = streams._Convolution.backward
 
     def wrong(self, p, gradient, buffers):  # type: ignore[no-untyped-def]
-        backward(self, p, streams._Gradient(gradient.value * 1.001, False), buffers)
+        right_backward(self, p, streams._Gradient(gradient.value * 1.001, False), buffers)
 
     monkeypatch.setattr(streams._Convolution, "backward", wrong)
     refused = gradients.prepare(net, (1, SIDE, SIDE), score, "key", 1)()
@@ -143,22 +234,21 @@ def test_a_copy_that_gives_other_gradients_is_refused(monkeypatch: pytest.Monkey
     assert "other gradients" in refused.why
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_integrated_gradients_by_the_quick_way(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if compiled:
+@pytest.mark.parametrize("backend", ["torch", "auto", "openvino"])
+def test_integrated_gradients_by_the_quick_way(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if backend != "torch":
         pytest.importorskip("openvino")
     monkeypatch.setattr(gradients, "_SHIPPED", {})
     monkeypatch.setattr(gradients, "_seconds", lambda way, _: 0.0)  # no timing decides here
-    model = classifier("resnet-in-place")
+    model = classifier("lite")
     plain = registry.create("integrated-gradients", steps=64, max_steps=64)
     truth = plain.explain(model, image(), "pneumonia", Run())
-    monkeypatch.setattr(session, "QUICKEN_COMPILED", 64)
-    model.policy = replace(model.policy, backend="openvino" if compiled else "auto")
+    model.policy = replace(model.policy, backend=backend)
     model.info = replace(model.info, sha256="0" * 64)
     unsettle(model.network)
     with left_as_found(model.network):
         found = plain.explain(model, image(), "pneumonia", Run())
-    assert found.backend == ("openvino" if compiled else "torch")
+    assert found.backend == ("torch" if backend == "torch" else "openvino")
     assert found.forwards == found.backwards == 65
     assert np.abs(found.values - truth.values).max() <= 1e-4 * np.abs(truth.values).max()
     again = plain.explain(model, image(), "pneumonia", Run())
@@ -166,12 +256,11 @@ def test_integrated_gradients_by_the_quick_way(compiled: bool, monkeypatch: pyte
     with left_as_found(model.network):
         cut = plain.explain(model, image(), "pneumonia", Run(cancel=StopAfter(5)))
     assert cut.partial
+    ways = [c.ways for c in gradients._KEPT[model.network].values()]
+    assert [type(w) for w in ways] == [streams.Streams if backend == "torch" else backward.OpenVinoGradients]
     weights = model.network.state_dict()
     with torch.no_grad():
         next(iter(weights.values())).mul_(1.5)
-    assert any(
-        isinstance(c.ways, streams.Streams) != compiled for c in gradients._KEPT[model.network].values()
-    )
     other = plain.explain(model, image(), "pneumonia", Run())
     assert other.backend == "torch"  # other weights than the bundle's
     assert not np.allclose(other.values, found.values)

@@ -40,7 +40,6 @@ BF16_GATE = 0.995  # rank correlation with fp32 that reduced precision must reac
 BF16_MINIMUM = 96  # scores below which checking costs more than bf16 saves
 BF16_CHECKED = 32  # images scored in both precisions
 QUICKEN_MINIMUM = 16  # gradients below which a quicker way costs more than it saves
-QUICKEN_COMPILED = 128  # the same for one that is compiled
 COMPILE_MINIMUM = 200  # scores below which compiling costs more than it saves
 
 FloatArray = npt.NDArray[np.float64]
@@ -305,25 +304,24 @@ class Session(Progress):
     def quicken(self, count: int) -> None:
         """From here on `gradients` takes the quickest way known, see `backends.gradients`, where so many are to come.
 
-        Which way depends on the method's parameters alone, so that one seed gives the same bits again. Copying takes
-        half a second, compiling several, once per bundle and target; cancellation is looked for meanwhile.
+        Which way does not depend on the batch, so that one seed gives the same bits again. Preparing it takes half a
+        second, once per bundle and target; cancellation is looked for meanwhile.
         """
         policy = getattr(self.classifier, "policy", None)
         if policy is None or self.classifier.device != "cpu" or count < QUICKEN_MINIMUM or self.is_tapped():
             return
         if not quick_ways.is_shipped(self.network, self.classifier.info.sha256):
             return
-        # by itself compiling does not pay: tracing takes as long as hundreds of gradients
-        compiled = policy.backend == "openvino" and count >= QUICKEN_COMPILED
         shape = tuple(int(n) for n in self.x.shape[1:])
-        key = (self.target, shape, policy.threads, compiled)
+        key = (self.target, shape, policy.threads, policy.backend)
         choice = quick_ways.known(self.network, key)
         if choice is None:
             score = partial(self.classifier.score_of, target=self.target)
-            work = quick_ways.prepare(self.network, shape, score, key, policy.threads, compiled, self.tick)
+            about = (policy.threads, policy.backend, self.tick)
+            work = quick_ways.prepare(self.network, shape, score, key, *about)
             choice = self.awaited(work)
         self._quick = choice.ways
-        if isinstance(choice.ways, quick_ways.Streams):
+        if choice.ways is not None:
             self._alone()
 
     def _alone(self) -> None:

@@ -10,7 +10,6 @@ an image depend neither on the number of threads nor on the batch.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -19,15 +18,12 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional as F
 
-Score = Callable[[torch.Tensor], torch.Tensor]
-Looked = Callable[[int], None]  # images done since the last call; whatever it raises ends the work
+from xai_engine.classifier.backends.nodes import Looked, Score, bounds, is_sum
+
 POLL = 0.05  # seconds between two looks of the caller
 
 aten = torch.ops.aten
-_ADD = {operator.add, operator.iadd, torch.add, torch.Tensor.add, torch.Tensor.add_, "add", "add_"}
-_RELU = {F.relu, torch.relu, torch.relu_, F.relu_, "relu", "relu_"}
 _SAME = (nn.Identity, nn.Dropout)  # in eval mode
 
 
@@ -294,14 +290,13 @@ class Program:
             return _Same(at, of)
         if isinstance(module, nn.Conv2d) and len(of) == 1:
             users = list(node.users)
-            bounds = _bounds(users[0], modules) if len(users) == 1 else None
-            step = _Convolution.of_module(at, of[0], module, bounds)
+            limits = bounds(users[0], modules) if len(users) == 1 else None
+            step = _Convolution.of_module(at, of[0], module, limits)
             if step is not None:
-                if bounds is not None:
+                if limits is not None:
                     merged.add(users[0])
                 return step
-        tensors = len(node.args) == 2 and all(isinstance(a, fx.Node) for a in node.args)
-        if node.op != "call_module" and node.target in _ADD and tensors and not node.kwargs and len(of) == 2:
+        if is_sum(node) and len(of) == 2:
             return _Add(at, of)
 
         def call(value: Callable[[int], Any]) -> Any:
@@ -342,21 +337,6 @@ class Program:
         for matrix in p.taken:
             buffers.give(matrix)
         return float(score.detach()[0]), found
-
-
-def _bounds(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[float, float] | None:
-    """What a rectifier clamps to; None for anything else."""
-    if node.op == "call_module":
-        module = modules[str(node.target)]
-        if isinstance(module, nn.Hardtanh):  # and ReLU6
-            return float(module.min_val), float(module.max_val)
-        return (0.0, float("inf")) if isinstance(module, nn.ReLU) else None
-    if node.op in ("call_function", "call_method"):
-        if node.target in _RELU:
-            return 0.0, float("inf")
-        if node.target is F.relu6:
-            return 0.0, 6.0
-    return None
 
 
 class Streams:

@@ -65,6 +65,7 @@ def explain(method: GuidedIntegratedGradients, session: Session) -> Attribution:
     steps, most = method.steps, max(method.steps, method.max_steps)
     found, ends = zero, (0.0, 0.0)
     try:
+        session.quicken(steps + 1)
         while True:
             session.plan(3 * (steps + 1), "following the path", 1.0 if 2 * steps > most else 0.5)
             found = np.zeros(difference.shape)

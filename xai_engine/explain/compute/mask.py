@@ -36,6 +36,7 @@ def explain(method: MeaningfulPerturbation, session: Session) -> Attribution:
     first = second = torch.zeros_like(hidden)
     done, end, ends = 0, float("nan"), (0.0, 0.0)
     with session.stoppable():
+        session.quicken(method.iterations)
         ends = (float(session.scores(x)[0]), float(session.scores(behind)[0]))
         whole = max(abs(ends[0] - ends[1]), FLOOR)
         for index in range(method.iterations):
