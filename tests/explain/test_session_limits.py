@@ -251,7 +251,7 @@ def test_auto_prefers_torch_where_nothing_is_installed_or_agrees(monkeypatch: py
     network = classifier("lite").network
     shape = (1, SIDE, SIDE)
 
-    class Wrong:
+    class Wrong(base.AtOnce):
         name, precisions = "openvino", ("fp32",)
 
         def __init__(self, *_: Any) -> None: ...
@@ -276,7 +276,7 @@ def test_a_choice_is_kept_for_each_precision_until_a_weight_changes(monkeypatch:
     network = classifier("lite").network
     shape, made = (1, SIDE, SIDE), []
 
-    class Counted:
+    class Counted(base.AtOnce):
         name, precisions = "openvino", ("fp32", "bf16")
 
         def __init__(self, copied: torch.nn.Module, *_: Any) -> None:
@@ -309,3 +309,17 @@ def test_methods_that_look_into_the_network_run_in_torch_whatever_the_policy() -
         assert np.array_equal(
             method.explain(asked("lite", "openvino"), image(), "pneumonia", Run()).values, expected
         )
+
+
+def test_a_foreign_hook_is_seen_on_every_module_whether_or_not_a_session_looks_there() -> None:
+    model = classifier("lite")
+    assert sum(1 for _ in model.network.modules()) > 40  # so that a session looks at some modules only
+    with Session(model, image(), "pneumonia", Run()) as session:
+        own = [m for m in model.network.modules() if m._forward_pre_hooks]
+        assert 0 < len(own) < sum(not list(m.children()) for m in model.network.modules())
+        assert not session.is_tapped()
+        for module in model.network.modules():
+            handle = module.register_forward_pre_hook(lambda m, args: None)
+            assert session.is_tapped()
+            handle.remove()
+        assert not session.is_tapped()

@@ -62,9 +62,12 @@ def is_work(module: nn.Module) -> bool:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether somebody else than a session, which has one hook before each working module, looks into this one or may change
-    what it puts out."""
-    return bool(module._forward_hooks) or len(module._forward_pre_hooks) > int(is_work(module))
+    """Whether somebody else than a session, whose hooks only look for cancellation, looks into this one or may change what it
+    puts out.
+    """
+    if module._forward_hooks:
+        return True
+    return any(not getattr(hook, "is_look", False) for hook in module._forward_pre_hooks.values())
 
 
 def lies_over(module: nn.Module, output: torch.Tensor, image: torch.Tensor) -> bool:

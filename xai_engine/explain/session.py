@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -22,23 +23,19 @@ from xai_engine.classifier.backends import gradients as quick_ways
 from xai_engine.classifier.backends.base import Backend
 from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import ModelError, UnsupportedModel
+from xai_engine.explain import scoring
 from xai_engine.explain.guard import as_found, is_hooked, is_work, lies_over, modules, own_torch_rng, removed
-from xai_engine.explain.precision import MOST, STEP, Correction, enough
-from xai_engine.explain.precision import checked as both_precisions
 from xai_engine.explain.progress import Progress
 from xai_engine.explain.protocol import Explainable
-from xai_engine.explain.ranks import rank_correlation
 from xai_engine.runtime.run import Run
 
 if TYPE_CHECKING:
     from xai_engine.explain.pool import Pool, Shared
 
 T = TypeVar("T")
-Passed = Callable[[torch.Tensor, str], torch.Tensor]
 GRADIENT_BATCH = 8  # images of one backward pass: bounds the memory for activations
-BF16_GATE = 0.995  # rank correlation with fp32 that reduced precision must reach on this image
-BF16_MINIMUM = 96  # scores below which checking costs more than bf16 saves
-BF16_CHECKED = 32  # images scored in both precisions
+LOOKS = 16  # for cancellation in a pass, at least
+LOOKS_PER_UNIT = 3  # of work, see backends.base.UNIT
 QUICKEN_MINIMUM = 16  # gradients below which a quicker way costs more than it saves
 COMPILE_MINIMUM = 200  # scores below which compiling costs more than it saves
 
@@ -99,15 +96,20 @@ class Session(Progress):
         with ExitStack() as stack:
             found = stack.enter_context(as_found(self.network))
             stack.enter_context(own_torch_rng(self.x.device))
+            looks = len(found)
             if self.classifier.device == "cpu":
                 cost = backends.operations(self.network, tuple(self.x.shape[1:]))
                 self.batch_size = backends.unit_size(cost, self.classifier.batch_size)
                 self.gradient_batch = min(self.gradient_batch, 2 * self.batch_size)
+                units = 3 * self.gradient_batch * cost / backends.UNIT  # both passes
+                looks = max(LOOKS, math.ceil(LOOKS_PER_UNIT * units)) if cost > 0 else looks
             handles: list[RemovableHandle] = []
             stack.callback(removed, handles)
-            for module in found:
-                if is_work(module):
-                    handles.append(module.register_forward_pre_hook(self._before))
+            working = [module for module in found if is_work(module)]
+            for module in working[
+                :: max(1, len(working) // looks)
+            ]:  # a hook costs a small pass some thousandths
+                handles.append(module.register_forward_pre_hook(self._before))
             self._stack = stack.pop_all()
         return self
 
@@ -121,30 +123,39 @@ class Session(Progress):
         if isinstance(x, torch.Tensor) and x.requires_grad and torch.is_grad_enabled():
             x.register_hook(self._backward)
 
+    _before.is_look = True  # type: ignore[attr-defined]  # see guard.is_hooked
+
     def _backward(self, gradient: torch.Tensor) -> None:
         self.tick()
 
     # ---- passes ------------------------------------------------------------------------------------------------
 
-    def scores(
-        self, batch: torch.Tensor, precision: str = "fp32", passed: Passed | None = None
-    ) -> FloatArray:
-        """Scores (n,) float64 of a batch of any size, without gradients. passed: see `scored`."""
+    def scores(self, batch: torch.Tensor, precision: str = "fp32") -> FloatArray:
+        """Scores (n,) float64 of a batch of any size, without gradients."""
         out = np.empty(len(batch), np.float64)
         for start in range(0, len(batch), self.batch_size):
             part = batch[start : start + self.batch_size]
             self.tick()
-            out[start : start + len(part)] = (passed or self._pass)(part, precision).double().cpu().numpy()
-            self.count(len(part))
-        return self._finite(out)
+            out[start : start + len(part)] = self.taken(self.begin(part, precision))
+        return out
 
-    def _pass(self, part: torch.Tensor, precision: str) -> torch.Tensor:
+    def taken(self, finished: scoring.Finished) -> FloatArray:
+        """The scores of a pass that was begun, counted."""
+        found = self._finite(finished().double().cpu().numpy())
+        self.count(len(found))
+        return found
+
+    def begin(self, part: torch.Tensor, precision: str) -> scoring.Finished:
+        """Begin a pass; the returned function waits for its scores. At most `scoring.UNDER_WAY` in one precision at a time, taken
+        in their order. Torch itself has computed when this returns."""
         compiled = self._compiled
         if compiled is None or precision not in compiled.precisions or self.is_tapped():
             with self._torch_threads():
-                return self.classifier.scores(part, self.target, precision)
+                found = self.classifier.scores(part, self.target, precision)
+            return lambda: found
         self.backend = compiled.name
-        return self.classifier.score_of(compiled.outputs(part, precision), self.target)
+        outputs = compiled.start(part, precision)
+        return lambda: self.classifier.score_of(outputs(), self.target)
 
     def is_tapped(self) -> bool:
         """Whether somebody looks into the network, or changes what a layer puts out: compiled copies know no hooks."""
@@ -154,65 +165,26 @@ class Session(Progress):
         self,
         count: int,
         make: Callable[[int, int], torch.Tensor],
-        passed: Passed | None = None,
+        begin: scoring.Begin | None = None,
         features: Callable[[int, int], FloatArray] | None = None,
     ) -> Iterator[tuple[int, int, FloatArray]]:
-        """Score `count` images made batch by batch: yields (start, stop, scores). Memory is that of one batch.
+        """Score `count` images made batch by batch: yields (start, stop, scores). Memory is that of three batches: while one is
+        scored the next is made, so `make` may be some batches ahead of what is yielded.
 
         make(start, stop) -> (stop - start, channels, rows, columns).
-        passed: (what `make` gives, precision) -> scores, where that is no image for the network.
-        features: (start, stop) -> (stop - start, p), asked after `make`: what was changed in these images, for a map whose
-        values are about the slopes of the scores on them.
+        begin: as `begin` here, where what `make` gives is no image for the network.
+        features: (start, stop) -> (stop - start, p): what was changed in these images, for a map whose values are about the
+        slopes of the scores on them.
 
         Where the classifier allows bf16, the first images are scored in both precisions (and yielded in fp32). With
-        features bf16 is used, corrected, only if the map is expected to keep its ranks to BF16_GATE (see
+        features bf16 is used, corrected, only if the map is expected to keep its ranks to `scoring.BF16_GATE` (see
         explain.precision); without, only if the scores keep them.
         """
-        if passed is None and self.is_compiled(count):
+        if begin is None and self.is_compiled(count):
             self._alone()
-        precision = "fp32"
-        checking = count >= BF16_MINIMUM and self.classifier.precision == "bf16"
-        if self._compiled is not None and "bf16" not in self._compiled.precisions:
-            checking = False  # its fp32 is faster than torch's bf16
-        exact: list[float] = []
-        reduced: list[float] = []
-        known: list[FloatArray] = []
-        correction: Correction | None = None
-        look = min(count, BF16_CHECKED)
-        for start in range(0, count, self.batch_size):
-            stop = min(start + self.batch_size, count)
-            self.tick()
-            batch = make(start, stop)
-            if checking and features is not None:
-                known.append(features(start, stop))
-                if start == 0:
-                    look = both_precisions(known[0].shape[1], count)
-                    checking = look > 0
-            values = self.scores(batch, precision, passed)
-            if correction is not None and features is not None:
-                values = values + correction(features(start, stop))
-            if checking:
-                exact += values.tolist()
-                reduced += self.scores(batch, "bf16", passed).tolist()
-                if stop >= look:
-                    if features is None:
-                        agreement = rank_correlation(np.array(exact), np.array(reduced))
-                    else:
-                        correction = Correction.of(
-                            np.concatenate(known), np.array(exact), np.array(reduced), count
-                        )
-                        agreement = correction.expected
-                    if agreement >= BF16_GATE:
-                        checking, precision = False, "bf16"
-                        self.precision = precision
-                    elif features is not None and enough(stop, agreement, BF16_GATE) <= MOST * count:
-                        look, correction = stop + STEP, None
-                    else:
-                        checking, correction = False, None
-                        self.notes.append(
-                            f"Computed in fp32: bf16 changes the ranks on this image ({agreement:.3f})."
-                        )
-            yield start, stop, values
+        # where a compiled copy knows no bf16 its fp32 is faster than torch's bf16
+        precisions = ("fp32", "bf16") if self._compiled is None else self._compiled.precisions
+        yield from scoring.scored(self, count, make, begin or self.begin, precisions, features)
 
     def compile(self) -> None:
         """From here on passes without gradients run on the backend that the classifier's policy asks for.
