@@ -13,6 +13,7 @@ from tests.explain.networks import SIDE, classifier, image
 from xai_engine.classifier.backends import base, choose
 from xai_engine.errors import ModelError
 from xai_engine.explain import registry
+from xai_engine.explain import session as limits
 from xai_engine.explain.adapter import ModuleClassifier
 from xai_engine.explain.guard import is_work
 from xai_engine.explain.session import Session
@@ -312,8 +313,11 @@ def test_methods_that_look_into_the_network_run_in_torch_whatever_the_policy() -
         )
 
 
-def test_a_foreign_hook_is_seen_on_every_module_whether_or_not_a_session_looks_there() -> None:
-    model = classifier("efficientnet")
+def test_a_foreign_hook_is_seen_on_every_module_whether_or_not_a_session_looks_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "LOOKS", 4)
+    model = classifier("densenet")
     with Session(model, image(), "pneumonia", Run()) as session:
         own = [m for m in model.network.modules() if m._forward_pre_hooks]
         assert 0 < len(own) < sum(is_work(m) for m in model.network.modules())  # it looks at some only
