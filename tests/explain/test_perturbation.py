@@ -15,7 +15,7 @@ from tests.explain.networks import SIDE, classifier, image, network
 from tests.explain.test_lime import Additive, blocks, exact_blocks
 from xai_engine.explain import registry
 from xai_engine.explain.adapter import ModuleClassifier, input_of
-from xai_engine.explain.compute import shap, windows
+from xai_engine.explain.compute import rise, shap, windows
 from xai_engine.explain.ranks import rank_correlation
 from xai_engine.runtime.device import DevicePolicy
 from xai_engine.runtime.run import Run
@@ -204,10 +204,29 @@ def test_windows_cover_every_pixel() -> None:
 
 
 def test_rise_masks_show_the_share_that_was_asked() -> None:
-    masks = np.stack([windows.soft_mask(np.random.default_rng(i), (40, 56), 7, 0.3) for i in range(3000)])
+    masks = np.stack([rise.soft_mask(np.random.default_rng(i), (40, 56), 7, 0.3) for i in range(3000)])
     assert masks.min() >= 0
     assert masks.max() <= 1
     assert np.allclose(masks.mean(0), 0.3, atol=0.05)  # everywhere, also at the border
+
+
+@pytest.mark.parametrize(("shape", "cells"), [((40, 56), 7), (((33, 30)), 4)])
+def test_soft_masks_by_their_parts_are_the_soft_masks(shape: tuple[int, int], cells: int) -> None:
+    """Images, block means, sums and weighted means against the masks one by one; asked for out of order."""
+    rng, run = np.random.default_rng(1), Run(seed=9)
+    whole = np.stack([rise.soft_mask(run.rng(50, i), shape, cells, 0.4) for i in range(300)]).astype(
+        np.float64
+    )
+    parts = rise.SoftMasks(run, 300, shape, cells, 0.4)
+    behind, front = (torch.from_numpy(rng.normal(size=(1, 2, *shape)).astype(np.float32)) for _ in range(2))
+    for start, stop in ((5, 9), (0, 4), (250, 300)):
+        expected = behind.numpy() + whole[start:stop, None] * front.numpy()
+        assert np.allclose(parts.images(start, stop, behind, front).numpy(), expected, atol=2e-6)
+        blocks = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(whole[start:stop]), cells)
+        assert np.allclose(parts.pooled(start, stop), blocks.flatten(1).numpy(), atol=1e-6)
+    plane, weights = rng.normal(size=shape), rng.normal(size=270)
+    assert np.allclose(parts.sums(plane, 270), (whole[:270] * plane).sum((1, 2)), atol=1e-4)
+    assert np.allclose(parts.weighted(weights), np.einsum("n,nij->ij", weights, whole[:270]), atol=1e-4)
 
 
 def test_rise_by_brute_force_and_on_the_lesion() -> None:
@@ -222,7 +241,7 @@ def test_rise_by_brute_force_and_on_the_lesion() -> None:
     method = registry.create("rise", masks=400, cells=6, replacement="mean")
     found = method.explain(model, item, "pneumonia", Run(seed=4))
     masks = np.stack(
-        [windows.soft_mask(Run(seed=4).rng(50, i), (SIDE, SIDE), 6, 0.5) for i in range(400)]
+        [rise.soft_mask(Run(seed=4).rng(50, i), (SIDE, SIDE), 6, 0.5) for i in range(400)]
     ).astype(np.float64)
     behind = item.array[0].mean()
     pictures = behind + masks * (item.array[0] - behind)

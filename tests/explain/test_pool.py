@@ -10,7 +10,7 @@ import pytest
 from tests.explain.networks import classifier, image
 from tests.explain.test_contract import StopAfter
 from xai_engine.explain import registry, running
-from xai_engine.explain.compute import lime, shap, windows
+from xai_engine.explain.compute import lime, rise, shap
 from xai_engine.explain.pool import Pool, draw, importance, log_coin, log_kernel, once
 from xai_engine.explain.session import Session
 from xai_engine.explain.types import Explanation
@@ -193,27 +193,27 @@ def test_covariance_of_soft_masks_by_enumeration() -> None:
         for down in range(3):
             for right in range(2):
                 given = Given(np.where(bits, 0.0, 1.0), [down, right])
-                masks.append(windows.soft_mask(given, (rows, columns), cells, shown).ravel())  # type: ignore[arg-type]
+                masks.append(rise.soft_mask(given, (rows, columns), cells, shown).ravel())  # type: ignore[arg-type]
                 chance.append(shown ** bits.sum() * (1 - shown) ** (~bits).sum() / 6)
     m, p = np.array(masks, np.float64), np.array(chance)
     assert p.sum() == pytest.approx(1.0)
     mean = p @ m
     assert np.allclose(mean, shown, atol=1e-6)
     expected = ((m - mean) * p[:, None]).T @ (m - mean)
-    one, two = windows.shared_cells(rows, cells), windows.shared_cells(columns, cells)
+    one, two = rise.shared_cells(rows, cells), rise.shared_cells(columns, cells)
     assert np.allclose(expected, shown * (1 - shown) * np.kron(one, two), atol=1e-6)
 
 
 def test_rise_with_a_pool_is_as_near_to_many_masks_with_fewer_of_its_own() -> None:
     """Its fill is another than that of the pool: the sum over superpixels is a control variate, whatever it hides with."""
-    rise = registry.create("rise", masks=640, cells=5)
+    method = registry.create("rise", masks=640, cells=5)
     model, item = classifier("densenet"), image()
     far = registry.create("rise", masks=6000, cells=5).explain(model, item, "pneumonia", Run(seed=99)).values
     errors: dict[str, list[float]] = {"alone": [], "pooled": []}
     for seed in range(5):
-        methods = [*pair(800), rise]
+        methods = [*pair(800), method]
         found = together(methods, seed=seed)[2]
-        own = rise.explain(model, item, "pneumonia", Run(seed=seed))
+        own = method.explain(model, item, "pneumonia", Run(seed=seed))
         errors["pooled"].append(float(np.square(found.values - far).mean()))
         errors["alone"].append(float(np.square(own.values - far).mean()))
         assert found.extra["masks"] < 640 == own.extra["masks"]
@@ -224,11 +224,11 @@ def test_rise_with_a_pool_is_as_near_to_many_masks_with_fewer_of_its_own() -> No
 
 
 def test_a_pool_that_tells_nothing_leaves_rise_all_its_masks() -> None:
-    assert windows.enough_masks(4000, 0.0) == 4000
-    assert windows.enough_masks(4000, 0.95) == 2048  # at least half, in steps of 64
-    assert windows.enough_masks(4000, 0.41) == 2368
-    assert windows.enough_masks(50, 0.3) == 50
-    assert windows._explained(np.arange(9.0), np.zeros(9)) == 0.0
+    assert rise.enough_masks(4000, 0.0) == 4000
+    assert rise.enough_masks(4000, 0.95) == 2048  # at least half, in steps of 64
+    assert rise.enough_masks(4000, 0.41) == 2368
+    assert rise.enough_masks(50, 0.3) == 50
+    assert rise._explained(np.arange(9.0), np.zeros(9)) == 0.0
 
 
 def test_maps_of_three_are_the_same_in_any_order() -> None:

@@ -24,7 +24,7 @@ from xai_engine.bench import peers
 from xai_engine.bench.contest import Entrant, contest
 from xai_engine.bench.figures import Figure, Peer, median
 from xai_engine.explain import registry
-from xai_engine.explain.compute import lime, windows
+from xai_engine.explain.compute import lime, rise
 from xai_engine.explain.compute.baselines import baseline
 from xai_engine.explain.compute.superpixels import hider
 from xai_engine.explain.registry import Method
@@ -366,7 +366,7 @@ class Bench:
         with Session(self.classifier, self.shown, self.target, Run()) as session:
             behind = baseline(session, "blurred", float(method.values()["blur"]))
         run, shape = Run(seed=SEED), (int(self.x.shape[2]), int(self.x.shape[3]))
-        make = lambda i: windows.soft_mask(run.rng(50, i), shape, 8, 0.5)  # noqa: E731
+        make = lambda i: rise.soft_mask(run.rng(50, i), shape, 8, 0.5)  # noqa: E731
         work = partial(peers.rise_loop, self.score, self.x, behind, make, masks)
         others = self.peer("torch", "a loop as the authors' code", work, 1, False)
         contest([ours, *others], self.repeats, _say)

@@ -14,8 +14,8 @@ exact, as with own samples.
 
 RISE's soft masks on a grid cannot be sets of superpixels, and taking sets for masks would make another quantity of its map.
 What the sets cost serves it nevertheless, as a control variate: they tell how the score goes with what is shown, as a sum
-over pixels, and what such a sum does to RISE's map is known in closed form (`windows.shared_cells`). RISE's own masks then need to
-tell only the rest, so fewer of them give a map that is as precise (`windows.enough_masks`). Its expectation is that of RISE alone,
+over pixels, and what such a sum does to RISE's map is known in closed form (`rise.shared_cells`). RISE's own masks then need to
+tell only the rest, so fewer of them give a map that is as precise (`rise.enough_masks`). Its expectation is that of RISE alone,
 whatever the sets say and whatever they hide with; a bad sum saves nothing and spoils nothing.
 
 Infidelity (Yeh et al. 2019) needs random sets of hidden parts and what they did to the score: it is read off the fair-coin

@@ -184,7 +184,8 @@ class Session(Progress):
             self._alone()
         # where a compiled copy knows no bf16 its fp32 is faster than torch's bf16
         precisions = ("fp32", "bf16") if self._compiled is None else self._compiled.precisions
-        yield from scoring.scored(self, count, make, begin or self.begin, precisions, features)
+        under_way = 1 if begin is None and self._compiled is None else scoring.UNDER_WAY
+        yield from scoring.scored(self, count, make, begin or self.begin, precisions, features, under_way)
 
     def compile(self) -> None:
         """From here on passes without gradients run on the backend that the classifier's policy asks for.

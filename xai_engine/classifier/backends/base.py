@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -32,6 +32,22 @@ class Backend(Protocol):
     def outputs(self, batch: torch.Tensor, precision: str) -> torch.Tensor:
         """(n, channels, rows, columns) float32 -> (n, outputs of the head) float32, on the CPU, without a graph."""
         ...
+
+    def start(self, batch: torch.Tensor, precision: str) -> Callable[[], torch.Tensor]:
+        """Begin; the returned function waits for the outputs, and is called once, in the order of the starts. Two batches of
+        one precision may be under way; they must not be changed meanwhile."""
+        ...
+
+
+class AtOnce:
+    """For a backend without requests that run by themselves: what is started is computed."""
+
+    def outputs(self, batch: torch.Tensor, precision: str) -> torch.Tensor:
+        raise NotImplementedError
+
+    def start(self, batch: torch.Tensor, precision: str) -> Callable[[], torch.Tensor]:
+        found = self.outputs(batch, precision)
+        return lambda: found
 
 
 class Unavailable(Exception):

@@ -7,17 +7,22 @@ import importlib.util
 import io
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from xai_engine.classifier.backends.base import Unavailable
+from xai_engine.classifier.backends.base import AtOnce, Unavailable
+from xai_engine.classifier.backends.mixed import mixed
+
+DEEP = 2  # batches under way at a time: while one is computed the next is made
 
 
 class OpenVino:
-    """OpenVINO on the CPU, fp32 and, where the processor computes in it, bf16 (Apache-2.0, extra `openvino`)."""
+    """OpenVINO on the CPU, fp32 and, where the processor computes in it, bf16 behind the first layers (Apache-2.0, extra
+    `openvino`)."""
 
     name = "openvino"
     precisions: tuple[str, ...] = ("fp32", "bf16")
@@ -37,37 +42,65 @@ class OpenVino:
                 raise Unavailable(f"OpenVINO cannot take this network ({_first_line(error)})") from None
         self._core = openvino.Core()
         self._threads = threads
-        self._requests: dict[str, list[Any]] = {}
+        self._requests: dict[str, list[list[Any]]] = {}
+        self._turns: dict[str, int] = {}
 
-    def _streams(self, precision: str) -> list[Any]:
-        """One request per thread: images are independent, and a thread that has its own ones waits for nobody, where
+    def _streams(self, precision: str) -> list[list[Any]]:
+        """DEEP rows of one request per thread: images are independent, and a thread that has its own ones waits for nobody, where
         threads that share one wait for each other after each of its layers. So the sums of an image do not depend on
         the number of threads, either. The system places the threads: a core may be taken by something else.
         """
         if precision not in self._requests:
             settings = {
-                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+                "INFERENCE_PRECISION_HINT": "f32",
                 "INFERENCE_NUM_THREADS": self._threads,
                 "NUM_STREAMS": self._threads,
                 "ENABLE_CPU_PINNING": False,
             }
-            compiled = self._core.compile_model(self._model, "CPU", settings)
-            self._requests[precision] = [compiled.create_infer_request() for _ in range(self._threads)]
+            model = self._model
+            if precision == "bf16":
+                model = _mixed(self._model)
+                if model is None:
+                    model, settings["INFERENCE_PRECISION_HINT"] = self._model, "bf16"
+            compiled = self._core.compile_model(model, "CPU", settings)
+            self._requests[precision] = [
+                [compiled.create_infer_request() for _ in range(self._threads)] for _ in range(DEEP)
+            ]
         return self._requests[precision]
 
-    def outputs(self, batch: torch.Tensor, precision: str) -> torch.Tensor:
-        requests = self._streams(precision)
+    def start(self, batch: torch.Tensor, precision: str) -> Callable[[], torch.Tensor]:
+        """Begin with a batch; the returned function waits for its outputs, and is to be called once, in the order of the
+        starts. At most DEEP of one precision may be under way. The batch must not be changed meanwhile.
+        """
+        rows = self._streams(precision)
+        turn = self._turns[precision] = (self._turns.get(precision, -1) + 1) % DEEP
+        requests = rows[turn]
         parts = np.array_split(_array(batch), max(1, min(len(requests), len(batch))))
         used = list(zip(requests, parts, strict=False))
         for request, part in used:
             request.start_async([part], share_inputs=True)
-        for request, _ in used:
-            request.wait()
-        found = [np.array(request.get_output_tensor(0).data, np.float32) for request, _ in used]
-        return torch.from_numpy(np.concatenate(found))
+
+        def finished() -> torch.Tensor:
+            for request, _ in used:
+                request.wait()
+            found = [np.array(request.get_output_tensor(0).data, np.float32) for request, _ in used]
+            return torch.from_numpy(np.concatenate(found))
+
+        return finished
+
+    def outputs(self, batch: torch.Tensor, precision: str) -> torch.Tensor:
+        return self.start(batch, precision)()
 
 
-class OnnxRuntime:
+def _mixed(model: Any) -> Any | None:
+    """The model with later layers in bf16; None where that cannot be written down."""
+    try:
+        return mixed(model)
+    except Exception:  # an operation that does not allow it: then the plugin rounds as it sees fit
+        return None
+
+
+class OnnxRuntime(AtOnce):
     """ONNX Runtime on the CPU, fp32 (MIT, extra `onnxruntime`)."""
 
     name = "onnx"

@@ -14,10 +14,9 @@ so does a network for which the first windows give other scores than full passes
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -77,11 +76,6 @@ class Plan:
     wholes: dict[fx.Node, torch.Tensor]
     shape: tuple[int, int, int]
     padded: dict[fx.Node, dict[tuple[int, ...], torch.Tensor]] = field(default_factory=dict)
-
-    def reduced(self) -> Plan:
-        """The same on the touched parts in bf16; what no window touches stays what fp32 made of it, rounded once."""
-        wholes = {node: whole.bfloat16() for node, whole in self.wholes.items()}
-        return replace(self, graph=copy.deepcopy(self.graph).bfloat16(), wholes=wholes, padded={})
 
     def activations(
         self, changed: torch.Tensor, starts: Starts, size: tuple[int, int], tick: Tick

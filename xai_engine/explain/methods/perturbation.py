@@ -181,9 +181,9 @@ class Rise(Method):
     blur: float = shared.blur()
 
     def attribute(self, session: Session) -> Attribution:
-        from xai_engine.explain.compute import windows
+        from xai_engine.explain.compute import rise
 
-        return windows.rise(self, session)
+        return rise.rise(self, session)
 
 
 METHODS: tuple[type[Method], ...] = (Lime, KernelShap, Occlusion, Rise)

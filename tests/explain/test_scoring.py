@@ -1,0 +1,117 @@
+"""Making the next images while others are scored: the same scores in the same order, nothing left at work, one precision at a
+time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.explain.networks import SIDE, image
+from xai_engine.explain import scoring
+from xai_engine.explain.adapter import ModuleClassifier
+from xai_engine.explain.session import Session
+from xai_engine.runtime.run import Run
+
+
+class Mean(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((1, 2, 3))[:, None] * 100.0
+
+
+class Queue:
+    """A compiled copy that computes when it is asked for what it has begun, and insists on the order."""
+
+    name, precisions = "test", ("fp32", "bf16")
+
+    def __init__(self, off: float = 0.0) -> None:
+        self.off, self.events, self.under_way = off, [], {"fp32": [], "bf16": []}  # type: ignore[var-annotated]
+        self.most = 0
+
+    def start(self, batch: torch.Tensor, precision: str) -> Callable[[], torch.Tensor]:
+        ticket = object()
+        kept = batch.clone()
+        self.under_way[precision].append(ticket)
+        self.most = max(self.most, len(self.under_way[precision]))
+
+        def finished() -> torch.Tensor:
+            assert self.under_way[precision].pop(0) is ticket
+            assert torch.equal(batch, kept)  # nobody changed it meanwhile
+            self.events.append((precision, len(batch)))
+            found = Mean()(batch)
+            return found if precision == "fp32" else found + self.off * torch.sin(1e6 * found)
+
+        return finished
+
+    def outputs(self, batch: torch.Tensor, precision: str) -> torch.Tensor:
+        return self.start(batch, precision)()
+
+
+def session_with(queue: Queue, precision: str = "fp32", run: Run | None = None) -> Session:
+    model = ModuleClassifier(Mean().eval(), (1, SIDE, SIDE))
+    model.precision, model.batch_size = precision, 4  # type: ignore[assignment]
+    session = Session(model, image(), "pneumonia", run or Run())
+    session._compiled = queue
+    return session
+
+
+def images(count: int) -> torch.Tensor:
+    return torch.randn(count, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
+
+
+def test_the_next_batch_is_begun_before_the_last_is_taken() -> None:
+    given, queue = images(30), Queue()
+    with session_with(queue) as session:
+        found = list(session.scored(30, lambda a, b: given[a:b]))
+    assert [(a, b) for a, b, _ in found] == [(n, min(n + 4, 30)) for n in range(0, 30, 4)]
+    expected = Mean()(given)[:, 0].double().numpy()
+    assert np.allclose(np.concatenate([v for *_, v in found]), expected, atol=1e-6)
+    assert queue.most == scoring.UNDER_WAY
+    assert session.forwards == 30
+
+
+def test_whoever_stops_early_leaves_nothing_at_work() -> None:
+    given, queue = images(64), Queue()
+    with session_with(queue) as session:
+        for _, stop, _ in session.scored(64, lambda a, b: given[a:b]):
+            if stop >= 12:
+                break
+        assert not any(queue.under_way.values())
+        assert len(session.scores(given[:6])) == 6
+    token = threading.Event()
+    with session_with(queue, run=Run(cancel=token)) as session, session.stoppable():
+        for _, stop, _ in session.scored(64, lambda a, b: given[a:b]):
+            if stop >= 8:
+                token.set()
+    assert session.partial
+    assert not any(queue.under_way.values())
+
+
+@pytest.mark.parametrize(("off", "features"), [(0.0, False), (0.0, True), (40.0, False), (40.0, True)])
+def test_precisions_are_compared_before_one_is_taken(off: float, features: bool) -> None:
+    rng = np.random.default_rng(0)
+    sets = rng.integers(0, 2, (600, 5)).astype(float)
+    given = (
+        torch.from_numpy((sets @ rng.normal(size=5))[:, None, None, None]).float().expand(-1, 1, SIDE, SIDE)
+    )
+    queue = Queue(off)
+    with session_with(queue, "bf16") as session:
+        parts = session.scored(
+            600, lambda a, b: given[a:b].clone(), features=(lambda a, b: sets[a:b]) if features else None
+        )
+        values = np.concatenate([v for *_, v in parts])
+    count = {p: sum(n for q, n in queue.events if q == p) for p in ("fp32", "bf16")}
+    exact = Mean()(given)[:, 0].double().numpy()
+    if off:
+        assert (session.precision, count["fp32"]) == ("fp32", 600)
+        assert "bf16 changes the ranks" in session.notes[0]
+        assert np.allclose(values, exact, atol=1e-5)
+    else:
+        checked = 96 if features else scoring.BF16_CHECKED
+        assert (session.precision, count) == ("bf16", {"fp32": checked, "bf16": 600})
+        assert np.allclose(values, exact, atol=1e-5)
+    assert session.forwards == sum(count.values())
