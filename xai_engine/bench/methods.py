@@ -24,7 +24,7 @@ from xai_engine.bench import peers
 from xai_engine.bench.contest import Entrant, contest
 from xai_engine.bench.figures import Figure, Peer, median
 from xai_engine.explain import registry
-from xai_engine.explain.compute import lime, rise
+from xai_engine.explain.compute import lime, rise, shap
 from xai_engine.explain.compute.baselines import baseline
 from xai_engine.explain.compute.superpixels import hider
 from xai_engine.explain.registry import Method
@@ -329,11 +329,17 @@ class Bench:
         with Session(self.exact, self.shown, self.target, Run(seed=SEED)) as session:
             parts = hider(registry.create("kernel-shap"), session)  # type: ignore[arg-type]
         about = (self.score, self.x, parts.behind, parts.labels, samples, SEED)
+        drawn = peers.Coalitions()
+        theirs = self.peer(
+            "shap", "shap KernelExplainer", partial(peers.shap_kernel, *about, drawn=drawn), 2, False
+        )
         others = [
-            *self.peer("shap", "shap KernelExplainer", partial(peers.shap_kernel, *about), 2, False),
+            *theirs,
             *self.peer("captum", "captum KernelShap", partial(peers.captum_kernel_shap, *about), 1, False),
         ]
-        contest([exact, fast, *others], self.repeats, _say)
+        # after shap, whose coalitions it takes
+        same = Entrant("kernel-shap, shap's coalitions", partial(self.of_coalitions, drawn), warm=False)
+        contest([exact, fast, *others, *([same] if theirs else [])], self.repeats, _say)
         out = []
         for key, title, entrant, wanted in (
             ("kernel-shap-fp32", f"KernelSHAP, {samples} samples, {self.size}, fp32", exact, 3.0),
@@ -341,7 +347,20 @@ class Bench:
         ):
             values = entrant.result.values if entrant.result is not None else None
             out.append(_figure(key, title, entrant, None, self.compared(others, values, wanted)))
+        if theirs:
+            title = f"KernelSHAP of the {len(drawn.sets)} coalitions that shap drew, {self.size}, fp32"
+            found = self.compared(theirs, same.result, 3.0)
+            out.append(_figure("kernel-shap-same", title, same, None, found))
         return out
+
+    def of_coalitions(self, drawn: peers.Coalitions) -> peers.Map:
+        """KernelSHAP's regression of given sets, scored as its own are."""
+        with Session(self.exact, self.shown, self.target, Run(seed=SEED)) as session:
+            parts = hider(registry.create("kernel-shap"), session)  # type: ignore[arg-type]
+            ends = np.stack([np.zeros(parts.count, bool), np.ones(parts.count, bool)])
+            empty, full = session.scores(parts.images(ends)).tolist()
+            values = shap.worth(session, drawn.sets, parts.images)
+            return parts.map(shap.solve(drawn.sets, values, empty, full, drawn.weights))
 
     def occlusion(self) -> list[Figure]:
         method = registry.create("occlusion")

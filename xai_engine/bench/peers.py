@@ -10,6 +10,7 @@ import contextlib
 import copy
 import io
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -133,10 +134,27 @@ def _numbered(segments: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int64], i
     return np.where(segments < 0, count, segments).astype(np.int64), count
 
 
+@dataclass(slots=True)
+class Coalitions:
+    """What a package drew: sets (n, superpixels) that were shown, and the weight of each in its regression."""
+
+    sets: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
+    weights: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+
 def shap_kernel(
-    score: Score, x: Tensor, behind: Tensor, segments: npt.NDArray[np.int32], samples: int, seed: int
+    score: Score,
+    x: Tensor,
+    behind: Tensor,
+    segments: npt.NDArray[np.int32],
+    samples: int,
+    seed: int,
+    drawn: Coalitions | None = None,
 ) -> Map:
-    """shap.KernelExplainer over superpixels as its image example does it, without feature selection, batches of ten."""
+    """shap.KernelExplainer over superpixels as its image example does it, without feature selection, batches of ten.
+
+    drawn: gets the coalitions that it drew, so that two results can be compared digit by digit.
+    """
     import shap
 
     numbers, count = _numbered(segments)
@@ -158,6 +176,10 @@ def shap_kernel(
         values = explainer.shap_values(np.ones((1, count)), nsamples=samples, l1_reg=False, silent=True)
     finally:
         np.random.set_state(state)  # noqa: NPY002
+    if drawn is not None:
+        used = explainer.nsamplesAdded
+        drawn.sets = np.array(explainer.maskMatrix[:used] > 0.5)
+        drawn.weights = np.array(explainer.kernelWeights[:used], np.float64)
     return np.append(np.asarray(values, np.float64).ravel(), 0.0)[numbers]
 
 

@@ -62,6 +62,25 @@ def regress(
     players = sets.shape[1]
     if players == 1:
         return np.array([full - empty]), np.zeros(1)
+    found, inverse, residual, weighted = _solved(sets, values, empty, full, weight)
+    # pairs are drawn independently, their members are not: errors are clustered by pair
+    score = (weighted * residual[:, None]).reshape(-1, 2, players - 1).sum(1)
+    covariance = inverse @ (score.T @ score) @ inverse
+    errors = np.sqrt(np.clip(np.append(np.diag(covariance), covariance.sum()), 0.0, None))
+    return found, errors
+
+
+def solve(
+    sets: npt.NDArray[np.bool_], values: FloatArray, empty: float, full: float, weight: FloatArray
+) -> FloatArray:
+    """As `regress`, of sets drawn in any way, without errors."""
+    return _solved(sets, values, empty, full, weight)[0]
+
+
+def _solved(
+    sets: npt.NDArray[np.bool_], values: FloatArray, empty: float, full: float, weight: FloatArray | None
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """(values of the players, inverse of the normal matrix, residuals, weighted design)."""
     z = sets.astype(np.float64)
     y = values - empty
     # eliminate the last player: phi_last = total - sum(others)
@@ -69,14 +88,10 @@ def regress(
     design = z[:, :-1] - z[:, -1:]
     wanted = y - z[:, -1] * total
     weighted = design if weight is None else design * weight[:, None]
-    inverse = np.linalg.pinv(design.T @ weighted)
+    inverse = np.asarray(np.linalg.pinv(design.T @ weighted), np.float64)
     first = inverse @ (weighted.T @ wanted)
     residual = wanted - design @ first
-    # pairs are drawn independently, their members are not: errors are clustered by pair
-    score = (weighted * residual[:, None]).reshape(-1, 2, players - 1).sum(1)
-    covariance = inverse @ (score.T @ score) @ inverse
-    errors = np.sqrt(np.clip(np.append(np.diag(covariance), covariance.sum()), 0.0, None))
-    return np.append(first, total - first.sum()), errors
+    return np.append(first, total - first.sum()), inverse, residual, weighted
 
 
 def kernel_shap(method: KernelShap, session: Session) -> Attribution:
@@ -96,7 +111,7 @@ def kernel_shap(method: KernelShap, session: Session) -> Attribution:
         return Attribution(np.zeros(parts.labels.shape), segments=parts.labels)
     extra = {"superpixels": float(n)}
     if n <= MOST_PLAYERS and 2**n <= method.samples:
-        values = _worth(session, every_set(n), parts.images)
+        values = worth(session, every_set(n), parts.images)
         extra["samples"] = float(len(values))
         if len(values) < 2**n:
             return Attribution(
@@ -108,7 +123,7 @@ def kernel_shap(method: KernelShap, session: Session) -> Attribution:
         ends = session.scores(parts.images(np.stack([np.zeros(n, bool), np.ones(n, bool)])))
         empty, full = float(ends[0]), float(ends[1])
         sets = paired_sets(session.run.rng(41), max(1, (method.samples - 2) // 2), n)
-        values = _worth(session, sets, parts.images)
+        values = worth(session, sets, parts.images)
         done = len(values) // 2 * 2
         extra["samples"] = float(done)
         if done < 2:
@@ -134,7 +149,7 @@ def _result(
     return Attribution(parts.map(found), off, enough, notes, parts.labels, extra)
 
 
-def _worth(
+def worth(
     session: Session, sets: npt.NDArray[np.bool_], images: Callable[[npt.NDArray[np.bool_]], object]
 ) -> FloatArray:
     """Scores of the images in which only these superpixels are shown; fewer than asked when cancelled."""
