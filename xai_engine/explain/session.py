@@ -274,6 +274,11 @@ class Session(Progress):
             raise UnsupportedModel(f"{self._name}: its gradient is not finite for this image")
         return self._finite(np.concatenate(scores)), joined
 
+    @property
+    def gradients_at_once(self) -> int:
+        """Images whose gradients are best asked for in one call."""
+        return self.gradient_batch if self._quick is None else self._quick.size
+
     def quicken(self, count: int) -> None:
         """From here on `gradients` takes the quickest way known, see `backends.gradients`, where so many are to come.
 

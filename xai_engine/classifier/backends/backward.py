@@ -23,6 +23,8 @@ from xai_engine.classifier.backends.base import Unavailable
 from xai_engine.classifier.backends.nodes import Looked, Score, bounds, is_sum
 
 POLL = 50  # milliseconds between two looks for cancellation
+EACH = 16  # images of one call, for each thread: at its end some threads wait for the others
+MOST = 2**26  # bytes of them
 
 Array = npt.NDArray[np.float32]
 
@@ -53,7 +55,7 @@ class OpenVinoGradients:
         }
         compiled = openvino.Core().compile_model(model, "CPU", settings)
         self._requests = [compiled.create_infer_request() for _ in range(max(1, threads))]
-        self.size = 4 * len(self._requests)
+        self.size = max(1, min(EACH * len(self._requests), MOST // (4 * int(np.prod(shape)))))
 
     def __call__(
         self, batch: torch.Tensor, looked: Looked | None = None

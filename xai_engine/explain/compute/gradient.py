@@ -69,8 +69,9 @@ def _noisy(
     session.plan(3 * samples, "noisy copies")
     with session.stoppable():
         session.quicken(samples)
-        for first in range(0, samples, session.gradient_batch):
-            count = min(session.gradient_batch, samples - first)
+        size = session.gradients_at_once
+        for first in range(0, samples, size):
+            count = min(size, samples - first)
             drawn = np.concatenate(
                 [
                     session.run.rng(20, first + i).standard_normal(x.shape, dtype=np.float32)

@@ -54,7 +54,7 @@ class _Integral:
 
     def add(self, nodes: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> None:
         """Add nodes, batch by batch; after an Interrupted what was added so far remains."""
-        size = self.session.gradient_batch
+        size = self.session.gradients_at_once
         for start in range(0, len(nodes), size):
             images, slopes = zip(*(self.path(float(a)) for a in nodes[start : start + size]), strict=True)
             scores, gradients = self.session.gradients(torch.cat(images))
