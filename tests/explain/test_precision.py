@@ -77,3 +77,26 @@ def test_no_more_are_scored_twice_than_pays() -> None:
         for count in (100, 384, 1000, 4000):
             assert checked(columns, count) <= MOST * count
     assert checked(400, 1000) == 0
+
+
+@pytest.mark.parametrize("chance", [0.05, 0.5, 2.0])
+def test_what_is_expected_of_covariances_is_what_comes(chance: float) -> None:
+    """Cells that are shown together with their neighbours, as RISE's: the map is the covariance with each, and what the
+    correction leaves of the error moves it less than it moves slopes."""
+    expected, slopes_expected, found = [], [], []
+    smooth = np.array([[max(0.0, 1.0 - abs(i - j) / 3.0) for j in range(40)] for i in range(40)])
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        cells = rng.integers(0, 2, (2000, 40)) @ smooth / smooth.sum(0)
+        exact = cells @ rng.normal(size=40) + 0.1 * rng.normal(size=2000)
+        reduced = exact - 0.3 + 0.05 * cells @ rng.normal(size=40) + 0.02 * chance * rng.normal(size=2000)
+        correction = Correction.of(cells[:128], exact[:128], reduced[:128], 2000, means=True)
+        slopes_expected.append(Correction.of(cells[:128], exact[:128], reduced[:128], 2000).expected)
+        values = reduced + correction(cells)
+        values[:128] = exact[:128]
+        centred = cells - cells.mean(0)
+        expected.append(correction.expected)
+        found.append(rank_correlation(exact @ centred, values @ centred))
+    assert np.mean(np.array(found) >= np.array(expected) - 0.001) >= 0.75
+    assert np.mean(expected) > np.mean(slopes_expected)
+    assert 1.0 - np.mean(expected) <= 4.0 * (1.0 - np.mean(found)) + 0.004

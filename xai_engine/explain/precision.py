@@ -38,35 +38,41 @@ class Correction:
         return self.offset + features @ self.slope
 
     @staticmethod
-    def of(features: FloatArray, exact: FloatArray, reduced: FloatArray, count: int) -> Correction:
+    def of(
+        features: FloatArray, exact: FloatArray, reduced: FloatArray, count: int, means: bool = False
+    ) -> Correction:
         """features (n, p); exact, reduced: scores (n,) of the same images, the first n of `count`.
 
-        The values of the map are taken to be like the slopes of the scores on the features. `expected` is the rank
-        correlation of such slopes with themselves after errors as those of the difference's slopes were added, which nine
-        of ten draws of these errors reach. The slopes are first drawn together until they vary as much as the true ones
+        The values of the map are taken to be like the slopes of the scores on the features or, with `means`, like their
+        covariances, which neighbours that hang together do not blur. `expected` is the rank
+        correlation of such values with themselves after errors as those of the difference's were added, which nine
+        of ten draws of these errors reach. The values are first drawn together until they vary as much as the true ones
         must (the variance of the estimates less that of their sampling). Sampling variances are heteroscedasticity-consistent (HC3: as if each image had been left out).
-        0 where the slopes cannot be told from none.
+        0 where the values cannot be told from none.
         """
         centre = features.mean(0)
         z = features - centre
         project = np.linalg.inv(z.T @ z + PENALTY * np.eye(z.shape[1])) @ z.T
         leverage = np.clip(np.einsum("ij,ji->i", z, project) + 1.0 / len(z), 0.0, 0.999)
 
+        told = z.T / len(z) if means else project  # what the map makes of scores
+
         def fitted(values: FloatArray) -> tuple[FloatArray, FloatArray]:
             slope = project @ (values - values.mean())
-            left = (values - values.mean() - z @ slope) / (1.0 - leverage)
-            return slope, ((project * left) ** 2).sum(1)
+            return slope, (values - values.mean() - z @ slope) / (1.0 - leverage)
 
         difference = exact - reduced
-        slope, error = fitted(difference)
-        effect, noise = fitted(exact)
+        slope, left = fitted(difference)
+        effect = told @ (exact - exact.mean())
+        # which features were drawn together moves a covariance, too, but no slope
+        noise = ((told * (exact - exact.mean() if means else fitted(exact)[1])) ** 2).sum(1)
         signal = float(effect.var() - noise.mean())
         offset = float(difference.mean() - centre @ slope)
         if signal <= 0.0:
             return Correction(offset, slope, 0.0)
         true = (effect - effect.mean()) * np.sqrt(signal / effect.var())
-        drawn = np.random.default_rng(0).normal(size=(DRAWS, len(true)))
-        moved = true + drawn * np.sqrt(error * (1.0 - len(z) / count))
+        drawn = np.random.default_rng(0).normal(size=(DRAWS, len(z))) * left  # neighbours share their errors
+        moved = true + drawn @ told.T * np.sqrt(1.0 - len(z) / count)
         first, others = _ranks(true), _ranks(moved)
         return Correction(offset, slope, float(np.quantile(others @ first / (first @ first), CARE)))
 

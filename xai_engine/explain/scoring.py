@@ -46,6 +46,7 @@ class _Check:
     session: Session
     count: int
     features: Callable[[int, int], FloatArray] | None
+    means: bool
     under_way: bool
     look: int = BF16_CHECKED
     correction: Correction | None = None
@@ -71,7 +72,7 @@ class _Check:
             agreement = rank_correlation(np.array(self.exact), np.array(self.reduced))
         else:
             both = np.array(self.exact), np.array(self.reduced)
-            self.correction = Correction.of(np.concatenate(self.known), *both, self.count)
+            self.correction = Correction.of(np.concatenate(self.known), *both, self.count, self.means)
             agreement = self.correction.expected
         if agreement >= BF16_GATE:
             self.under_way = False
@@ -94,13 +95,14 @@ def scored(
     begin: Begin,
     precisions: tuple[str, ...],
     features: Callable[[int, int], FloatArray] | None,
+    means: bool,
     under_way: int,
 ) -> Iterator[tuple[int, int, FloatArray]]:
     """See Session.scored. begin: (what `make` gives, precision) -> what waits for its scores; precisions: what it can; under_way: batches begun
     and not yet taken, at most."""
     precision = "fp32"
     wanted = count >= BF16_MINIMUM and session.classifier.precision == "bf16" and "bf16" in precisions
-    check = _Check(session, count, features, wanted)
+    check = _Check(session, count, features, means, wanted)
     waiting: deque[_Batch] = deque()
     ahead: _Batch | None = None
     following = 0

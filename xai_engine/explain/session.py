@@ -167,6 +167,7 @@ class Session(Progress):
         make: Callable[[int, int], torch.Tensor],
         begin: scoring.Begin | None = None,
         features: Callable[[int, int], FloatArray] | None = None,
+        means: bool = False,
     ) -> Iterator[tuple[int, int, FloatArray]]:
         """Score `count` images made batch by batch: yields (start, stop, scores). Memory is that of three batches: while one is
         scored the next is made, so `make` may be some batches ahead of what is yielded.
@@ -174,7 +175,7 @@ class Session(Progress):
         make(start, stop) -> (stop - start, channels, rows, columns).
         begin: as `begin` here, where what `make` gives is no image for the network.
         features: (start, stop) -> (stop - start, p): what was changed in these images, for a map whose values are about the
-        slopes of the scores on them.
+        slopes of the scores on them or, with `means`, their covariances with the scores.
 
         Where the classifier allows bf16, the first images are scored in both precisions (and yielded in fp32). With
         features bf16 is used, corrected, only if the map is expected to keep its ranks to `scoring.BF16_GATE` (see
@@ -185,7 +186,9 @@ class Session(Progress):
         # where a compiled copy knows no bf16 its fp32 is faster than torch's bf16
         precisions = ("fp32", "bf16") if self._compiled is None else self._compiled.precisions
         under_way = 1 if begin is None and self._compiled is None else scoring.UNDER_WAY
-        yield from scoring.scored(self, count, make, begin or self.begin, precisions, features, under_way)
+        yield from scoring.scored(
+            self, count, make, begin or self.begin, precisions, features, means, under_way
+        )
 
     def compile(self) -> None:
         """From here on passes without gradients run on the backend that the classifier's policy asks for.

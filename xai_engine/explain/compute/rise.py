@@ -155,7 +155,7 @@ def rise(method: Rise, session: Session) -> Attribution:
     wanted: int | None = None
     with session.stoppable():
         for _, _, scores in session.scored(
-            method.masks, lambda a, b: masks.images(a, b, behind, front), features=masks.pooled
+            method.masks, lambda a, b: masks.images(a, b, behind, front), features=masks.pooled, means=True
         ):
             found += scores.tolist()
             first = method.masks // 2
