@@ -85,7 +85,7 @@ class GateSpec:
     cut: share of the lungs' width that the upper and lower edge of the image may cut through, together; wide: width over
     height of the box around both lungs; filled: share of the image that this box may take; tilt: degrees between the
     line through the lungs' centres and the rows. These four keep out crops, strips, and images beside one another; each
-    lies beyond what 99 % of 1,141 training radiographs show.
+    lies beyond what 99 % of 462 validation radiographs show (films of children are often cut close to the diaphragm).
     """
 
     smallest: float = 0.06
@@ -97,7 +97,7 @@ class GateSpec:
     turned: float = 0.8
     upright: float = 0.5
     inverted: float = 0.8
-    cut: float = 0.65
+    cut: float = 0.85
     wide: float = 2.3
     filled: float = 0.92
     tilt: float = 25.0

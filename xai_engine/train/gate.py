@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from xai_engine.classifier import preprocess
+from xai_engine.classifier import bundle, preprocess
 from xai_engine.classifier.gate import OUTPUTS, SIZE, gate_input
+from xai_engine.classifier.lungs import LungFinder
 from xai_engine.classifier.network import build
 from xai_engine.runtime.run import Run
-from xai_engine.train import checkpoint, negatives
-from xai_engine.train.images import digest, map_images, read_grey
+from xai_engine.train import checkpoint, gateviews, lungs, negatives
+from xai_engine.train.images import digest, map_images, read_grey, read_mask
 from xai_engine.train.manifest import Sample, load
 
 NETWORK = {
@@ -28,63 +29,116 @@ NETWORK = {
     "width": 24,
     "pools": 2,
 }
-STORED = 160
+STORED = 256  # twice the gate's grid, so that crops are not told by their blur
 Image = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 
 def _square(sample: Sample) -> npt.NDArray[np.uint8]:
+    """(3, 256, 256): grey, validity, lungs as drawn by hand (0 where nobody has), letterboxed in true proportions."""
     grey, valid, aspect = read_grey(sample)
     transform = preprocess.letterbox((grey.shape[0], grey.shape[1]), STORED, aspect)
     small, inside = preprocess.sample(grey, valid, transform)
-    return (np.stack([small, inside]) * 255).astype(np.uint8)
+    drawn = np.zeros_like(small)
+    if sample.mask is not None:
+        mask = cv2.resize(
+            read_mask(sample).astype(np.float32), grey.shape[::-1], interpolation=cv2.INTER_LINEAR
+        )
+        drawn = (preprocess.sample(mask, valid, transform)[0] > 0.5).astype(np.float32)
+    return (np.stack([small, inside, drawn]) * 255).astype(np.uint8)
 
 
-def example(rng: np.random.Generator, square: npt.NDArray[np.uint8]) -> tuple[Image, int, int, int]:
-    """One training image (128, 128) with: is it a frontal chest (1/0), quarter turns counter-clockwise, inverted (1/0).
+def _find_lungs(squares: npt.NDArray[np.uint8], finder: LungFinder) -> None:
+    """Fills the third plane with what the lung model finds, where nobody has drawn the lungs."""
+    where = np.flatnonzero(~squares[:, 2].any((1, 2)))
+    for start in range(0, len(where), 32):
+        some = where[start : start + 32]
+        fields = finder.find([(squares[i, 0].astype(np.float32) / 255, squares[i, 1] > 0, 1.0) for i in some])
+        for i, found in zip(some, fields, strict=True):
+            mask = found.mask.astype(np.uint8) * 255
+            squares[i, 2] = cv2.resize(mask, (STORED, STORED), interpolation=cv2.INTER_NEAREST)
 
-    Turns and inversion are meaningful only for chests.
+
+def _finder(runs: Path) -> LungFinder:
+    """The lung model trained in `runs`, else that of the shipped bundle. Raises ModelError without either."""
+    trained = runs / "lungs" / "lungs.safetensors"
+    network = build(lungs.NETWORK)
+    checkpoint.load_weights(
+        trained if trained.exists() else bundle.find() / "models" / "lungs.safetensors", network
+    )
+    return LungFinder(network)
+
+
+def frontal(rng: np.random.Generator, grey: Image, inside: Mask, lung: Mask) -> tuple[Image, Mask]:
+    """A view of a whole chest, float32 and bool (128, 128): moved, leaning by up to 12°, squeezed, framed, exposed anew.
+
+    At least `gateviews.KEPT` of the lungs stay in sight; where no draw of eight keeps them the chest stays as it is.
     """
-    grey, inside = square.astype(np.float32) / 255
-    if rng.random() < 0.45:
-        image = negatives.draw(rng, SIZE, grey)
-        valid = np.ones_like(image, bool)
-        if rng.random() < 0.6:  # pictures have proportions of their own, too: bars beside them, up to 1 : 3.5
-            bar = int(rng.uniform(0, 0.36) * SIZE)
-            side = slice(0, SIZE) if bar == 0 else slice(bar, SIZE - bar)
-            small = cv2.resize(image, (SIZE, SIZE - 2 * bar), interpolation=cv2.INTER_AREA)
-            image, valid = np.zeros_like(image), np.zeros_like(valid)
-            image[side], valid[side] = small, True
-            if rng.random() < 0.5:
-                image, valid = np.ascontiguousarray(image.T), np.ascontiguousarray(valid.T)
-        return gate_input(image, valid), 0, 0, 0
+    side = grey.shape[0]
     if rng.random() < 0.4:  # many copies were squashed to a square that they fill: no bars, false proportions
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        grey = cv2.resize(np.ascontiguousarray(grey[part]), (STORED, STORED), interpolation=cv2.INTER_AREA)
-        inside = np.ones_like(grey)
-    angle, zoom = rng.uniform(-12, 12), rng.uniform(0.8, 1.22)
-    stretch = np.exp(rng.uniform(-0.3, 0.3))
-    if rng.random() < 0.3:
-        angle, zoom, stretch = 0.0, float(rng.uniform(1.0, 1.15)), 1.0  # as it comes
-    matrix = cv2.getRotationMatrix2D((STORED / 2, STORED / 2), angle, zoom * SIZE / STORED)
-    matrix[:, 0] *= stretch
-    matrix[:, 2] += (
-        SIZE / 2 - matrix[:, :2] @ np.full(2, STORED / 2) - matrix[:, 2] + rng.uniform(-0.07, 0.07, 2) * SIZE
-    )
-    image = cv2.warpAffine(grey, matrix, (SIZE, SIZE), flags=cv2.INTER_AREA)
-    valid = cv2.warpAffine(inside, matrix, (SIZE, SIZE), flags=cv2.INTER_NEAREST) > 0.5
+        grey = cv2.resize(np.ascontiguousarray(grey[part]), (side, side), interpolation=cv2.INTER_AREA)
+        lung = cv2.resize(lung[part].astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST) > 0
+        inside = np.ones_like(inside)
+    as_it_comes = rng.random() < 0.3
+    for attempt in range(9):
+        angle, zoom = rng.uniform(-12, 12), rng.uniform(0.8, 1.22)
+        stretch, shift = np.exp(rng.uniform(-0.3, 0.3)), rng.uniform(-0.07, 0.07, 2)
+        if as_it_comes:
+            angle, zoom, stretch = 0.0, float(rng.uniform(1.0, 1.15)), 1.0
+        if attempt == 8:
+            angle, zoom, stretch, shift = 0.0, 1.0, 1.0, np.zeros(2)
+        matrix = cv2.getRotationMatrix2D((side / 2, side / 2), angle, zoom * SIZE / side)
+        matrix[:, 0] *= stretch
+        matrix[:, 2] = SIZE / 2 - matrix[:, :2] @ np.full(2, side / 2) + shift * SIZE
+        there = cv2.warpAffine(lung.astype(np.uint8), matrix, (SIZE, SIZE), flags=cv2.INTER_NEAREST)
+        if there.sum() >= gateviews.KEPT * lung.sum() * abs(np.linalg.det(matrix[:, :2])):
+            break
+    soft = cv2.GaussianBlur(grey, (0, 0), 0.4 * side / SIZE / zoom)  # warpAffine averages no areas
+    image = cv2.warpAffine(soft, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+    valid = cv2.warpAffine(inside.astype(np.uint8), matrix, (SIZE, SIZE), flags=cv2.INTER_NEAREST) > 0
     if not valid.any():
         valid[:] = True
-    image = np.clip(image, 0, 1) ** np.float32(rng.uniform(0.5, 1.9))
     if rng.random() < 0.3:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.5))
-    if rng.random() < 0.4:
-        image = image + rng.normal(0, rng.uniform(0.01, 0.06), image.shape).astype(np.float32)
-    if rng.random() < 0.3:  # collimation: a bright or dark frame
+        image = gateviews.equipped(rng, image)
+    image = gateviews.exposed(rng, image)
+    kind = rng.random()
+    if kind < 0.25:  # collimation: a bright or dark frame
         edge = int(rng.integers(2, 14))
+        if gateviews.kept(there > 0, (edge, edge, SIZE - edge, SIZE - edge)) < 0.97:
+            edge = 1
         frame = np.float32(rng.random() < 0.5)
         image[:edge] = image[-edge:] = frame
         image[:, :edge] = image[:, -edge:] = frame
+    elif kind < 0.4:
+        image, valid = gateviews.bordered(rng, image, valid)
+    return image, valid
+
+
+def example(
+    rng: np.random.Generator, square: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]
+) -> tuple[Image, int, int, int]:
+    """One training image (128, 128) with: is it a frontal chest (1/0), quarter turns counter-clockwise, inverted (1/0).
+
+    square, other: (3, side, side) grey, validity and lungs of two chests. Turns and inversion are meaningful only for
+    chests.
+    """
+    grey, inside, lung = square[0].astype(np.float32) / 255, square[1] > 0, square[2] > 0
+    if rng.random() < 0.5:
+        image, valid = negatives.draw(rng, SIZE, grey, inside, lung, other[0].astype(np.float32) / 255)
+        if (
+            valid.all() and rng.random() < 0.4
+        ):  # pictures have proportions of their own, too: bars up to 1 : 3.5
+            bar = int(rng.uniform(0, 0.36) * SIZE)
+            part = slice(0, SIZE) if bar == 0 else slice(bar, SIZE - bar)
+            small = cv2.resize(image, (SIZE, SIZE - 2 * bar), interpolation=cv2.INTER_AREA)
+            image, valid = np.zeros_like(image), np.zeros_like(valid)
+            image[part], valid[part] = small, True
+            if rng.random() < 0.5:
+                image, valid = np.ascontiguousarray(image.T), np.ascontiguousarray(valid.T)
+        return gate_input(image, valid), 0, 0, 0
+    image, valid = frontal(rng, grey, inside, lung)
     inverted = int(rng.random() < 0.3)
     if inverted:
         image = 1.0 - image
@@ -96,8 +150,11 @@ def example(rng: np.random.Generator, square: npt.NDArray[np.uint8]) -> tuple[Im
 def batch(
     squares: npt.NDArray[np.uint8], which: npt.NDArray[np.intp], seed: tuple[int, ...]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Images (n, 1, 128, 128), chest, turns, inverted, each drawn from (seed, position)."""
-    drawn = [example(np.random.default_rng([*seed, k]), squares[i]) for k, i in enumerate(which)]
+    """Images (n, 1, 128, 128), chest, turns, inverted, each drawn from (seed, position); the second chest is the next."""
+    drawn = [
+        example(np.random.default_rng([*seed, k]), squares[i], squares[which[(k + 1) % len(which)]])
+        for k, i in enumerate(which)
+    ]
     x = torch.from_numpy(np.stack([d[0] for d in drawn])[:, None])
     chest, turns, inverted = (torch.tensor([d[j] for d in drawn]) for j in (1, 2, 3))
     return x, chest, turns, inverted
@@ -117,11 +174,13 @@ def loss_of(
 
 def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> dict[str, float]:
     """Train as configured; weights go to `out/gate.safetensors`. Returns figures on validation images."""
-    samples = [s for source in config["data"] for s in load(source, root)]
+    samples = [s for source in config["data"] for s in load(source, root) if s.split != "test"]
     out.mkdir(parents=True, exist_ok=True)
-    store = out / f"squares-{digest(samples, STORED)}.npy"
+    store = out / f"squares-{digest(samples, (STORED, 'lungs'))}.npy"
     if not store.exists():
-        np.save(store, np.stack(map_images(_square, samples, root)))
+        made = np.stack(map_images(_square, samples, root))
+        _find_lungs(made, _finder(out.parent))
+        np.save(store, made)
     squares = np.load(store, mmap_mode="r")
     adults = np.array([s.population == "adults" for s in samples])
     split = np.array([s.split for s in samples])

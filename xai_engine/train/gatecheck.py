@@ -1,8 +1,8 @@
 """Does the gate refuse what it must? Measured on images that were not used to build it.
 
 Everything goes through the ordinary path: a file that is read, or a radiograph of the evaluated split that was turned,
-inverted or cut. The pictures come from other packages and other generators than those of `negatives`, which trained the
-gate; what could not be made independent says so in its note.
+inverted or cut. The pictures come from other packages and other generators than those of `negatives` and `gateviews`, which
+trained the gate; what could not be made independent says so in its note.
 """
 
 from __future__ import annotations

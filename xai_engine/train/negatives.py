@@ -1,15 +1,23 @@
-"""Pictures that are no frontal chest radiograph, for the gate: photographs, drawn sections, text, noise, parts of chests."""
+"""Pictures that are no frontal chest radiograph, for the gate: photographs, drawn sections, text, noise, parts of chests.
+
+None comes from where the measured ones come from: see `pictures` (other packages' photographs, typeset pages, files of
+sections) and `gateviews` for those that are made from radiographs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from xai_engine.train import gateviews
+
 Image = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+FOREIGN = 7  # the first kinds of `draw` are no chests
 PHOTOS = (
     "astronaut", "brick", "camera", "cat", "cell", "checkerboard", "clock", "coffee", "coins", "colorwheel", "grass", "gravel",
     "horse", "hubble_deep_field", "immunohistochemistry", "logo", "moon", "page", "rocket", "text", "retina", "microaneurysms",
@@ -37,24 +45,47 @@ def photographs() -> tuple[Image, ...]:
     return tuple(out)
 
 
-def draw(rng: np.random.Generator, size: int, chest: Image) -> Image:
-    """One negative, float32 (size, size) in [0, 1]. `chest`: a radiograph (side, side) that some kinds are made from."""
-    kinds: tuple[tuple[float, Callable[[], Image]], ...] = (
-        (0.26, lambda: _photograph(rng, size)),
-        (0.12, lambda: _noise(rng, size)),
-        (0.14, lambda: _section(rng, size)),
-        (0.10, lambda: _limb(rng, size)),
-        (0.08, lambda: _text(rng, size)),
-        (0.06, lambda: _shapes(rng, size)),
-        (0.16, lambda: _part(rng, size, chest)),
-        (0.22, lambda: _half(rng, size, chest)),
-        (0.08, lambda: _shuffled(rng, size, chest)),
+def draw(
+    rng: np.random.Generator, size: int, grey: Image, inside: Mask, lungs: Mask, other: Image
+) -> tuple[Image, Mask]:
+    """One negative: float32 (size, size) in [0, 1] and where it is real.
+
+    grey, inside, lungs: a radiograph (side, side) on its letterboxed grid, where it is real, and its lung fields; other:
+    a second radiograph. Half of the negatives are foreign pictures, half are made from these.
+    """
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    kinds: tuple[tuple[float, Callable[[], Image | tuple[Image, Mask]]], ...] = (
+        (0.17, lambda: _photograph(rng, size)),
+        (0.09, lambda: _noise(rng, size)),
+        (0.10, lambda: _section(rng, size)),
+        (0.07, lambda: _limb(rng, size)),
+        (0.05, lambda: _text(rng, size)),
+        (0.04, lambda: _shapes(rng, size)),
+        (0.06, lambda: _lateral(rng, size)),
+        (0.40, lambda: _cropped(rng, size, grey[part], lungs[part])),
+        (0.14, lambda: gateviews.fit(rng, gateviews.sheet(rng, grey[part], other), size)),
+        (0.10, lambda: gateviews.tilted(rng, grey, inside, size)),
+        (0.06, lambda: gateviews.drowned(rng, _shrunk(grey[part], size))),
+        (0.05, lambda: gateviews.fit(rng, gateviews.folded(rng, grey[part]), size)),
+        (0.07, lambda: gateviews.on_page(rng, grey[part], _page(rng, size))),
+        (0.04, lambda: _shuffled(rng, size, grey)),
     )
     weights = np.array([k[0] for k in kinds])
-    image = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))][1]()
+    number = int(rng.choice(len(kinds), p=weights / weights.sum()))
+    made = kinds[number][1]()
+    image, valid = made if isinstance(made, tuple) else (made, np.ones((size, size), bool))
+    if number >= FOREIGN and rng.random() < 0.7:  # what is done to chests tells nothing
+        image = gateviews.exposed(rng, gateviews.equipped(rng, image) if rng.random() < 0.4 else image)
+        if rng.random() < 0.15:
+            image, valid = gateviews.bordered(rng, image, valid)
     if rng.random() < 0.3:
         image = 1.0 - image
-    return np.clip(image, 0, 1).astype(np.float32) ** np.float32(rng.uniform(0.6, 1.6))
+    if number >= FOREIGN and rng.random() < 0.25:
+        turns = int(rng.integers(1, 4))
+        image, valid = np.rot90(image, turns), np.rot90(valid, turns)
+    image = np.clip(image, 0, 1).astype(np.float32) ** np.float32(rng.uniform(0.6, 1.6))
+    return np.ascontiguousarray(image), np.ascontiguousarray(valid)
 
 
 def _photograph(rng: np.random.Generator, size: int) -> Image:
@@ -180,35 +211,78 @@ def _shapes(rng: np.random.Generator, size: int) -> Image:
     return image
 
 
-def _part(rng: np.random.Generator, size: int, chest: Image) -> Image:
-    """A piece of a chest: at most a quarter of its area."""
-    side = int(rng.uniform(0.18, 0.48) * chest.shape[0])
-    top, left = (int(rng.integers(0, chest.shape[0] - side + 1)) for _ in range(2))
-    window = chest[top : top + side, left : left + side]
-    if float(window.std()) < 0.02:
-        return _noise(rng, size)
-    return cv2.resize(np.ascontiguousarray(window), (size, size), interpolation=cv2.INTER_CUBIC)
+def _shrunk(image: Image, size: int) -> Image:
+    return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=cv2.INTER_AREA)
 
 
-def _half(rng: np.random.Generator, size: int, chest: Image) -> Image:
-    """One side, or the lower or upper third, of a chest: what a film cropped to a part shows."""
-    side = chest.shape[0]
-    kind = int(rng.integers(4))
-    share = rng.uniform(0.36, 0.46)
-    part = {
-        0: chest[:, : int(share * side)],
-        1: chest[:, side - int(share * side) :],
-        2: chest[side - int((share - rng.uniform(0.02, 0.12)) * side) :],
-        3: chest[: int((share - rng.uniform(0.06, 0.14)) * side)],
-    }[kind]
-    if float(part.std()) < 0.02:
-        return _noise(rng, size)
-    if rng.random() < 0.5:  # in its own proportions, on black
-        out = np.zeros((side, side), np.float32)
-        top, left = (side - part.shape[0]) // 2, (side - part.shape[1]) // 2
-        out[top : top + part.shape[0], left : left + part.shape[1]] = part
-        part = out
-    return cv2.resize(np.ascontiguousarray(part), (size, size), interpolation=cv2.INTER_AREA)
+def _cropped(rng: np.random.Generator, size: int, chest: Image, lungs: Mask) -> tuple[Image, Mask]:
+    """A window of a chest that loses an essential part of its lungs."""
+    coarse = lungs[::4, ::4]
+    where = gateviews.window(rng, coarse) if coarse.any() else None
+    if where is not None:
+        top, left, bottom, right = (4 * v for v in where)
+        piece = chest[top:bottom, left:right]
+        if float(piece.std()) >= 0.02:
+            return gateviews.fit(rng, piece, size)
+    return _noise(rng, size), np.ones((size, size), bool)
+
+
+def _page(rng: np.random.Generator, size: int) -> Image:
+    """What a chest may lie on that is no part of a radiograph."""
+    return (_text, _photograph, _limb, _shapes)[int(rng.integers(4))](rng, size)
+
+
+def _blob(rng: np.random.Generator, size: int, points: Sequence[tuple[float, float]], soft: float) -> Image:
+    """A smooth outline through shaken points (x, y as shares of the side), filled with 1."""
+    ring = np.array(points) + rng.normal(0, 0.012, (len(points), 2))
+    for _ in range(3):  # Chaikin's corner cutting (1974)
+        following = np.roll(ring, -1, axis=0)
+        ring = np.stack([0.75 * ring + 0.25 * following, 0.25 * ring + 0.75 * following], 1).reshape(-1, 2)
+    mask = np.zeros((size, size), np.float32)
+    cv2.fillPoly(mask, [np.round(ring * size).astype(np.int32)], 1.0)
+    return cv2.GaussianBlur(mask, (0, 0), max(0.5, soft * size))
+
+
+def _lateral(rng: np.random.Generator, size: int) -> Image:
+    """Like a lateral chest: one lung field over the other, the spine at one side, breastbone, heart, two diaphragms.
+
+    Outlines through points, where the lateral views that measure the gate elsewhere are made of ellipsoids.
+    """
+    trunk = _blob(
+        rng,
+        size,
+        ((0.12, 0.05), (0.5, 0.0), (0.9, 0.08), (0.95, 0.6), (0.9, 1.05), (0.1, 1.05), (0.05, 0.5)),
+        0.01,
+    )
+    lung = _blob(
+        rng,
+        size,
+        ((0.4, 0.08), (0.62, 0.1), (0.82, 0.45), (0.8, 0.82), (0.5, 0.68), (0.2, 0.72), (0.2, 0.35)),
+        0.012,
+    )
+    heart = _blob(rng, size, ((0.22, 0.5), (0.42, 0.42), (0.52, 0.6), (0.4, 0.74), (0.2, 0.72)), 0.02)
+    image = rng.uniform(0.55, 0.8) * trunk - rng.uniform(0.3, 0.5) * lung + rng.uniform(0.15, 0.35) * heart
+    bend, step = rng.uniform(-0.05, 0.08), rng.uniform(0.07, 0.1)
+    for number in range(int(1 / step) + 1):
+        y = number * step
+        x = 0.77 + bend * np.sin(np.pi * y)
+        corners = np.array(
+            [(-0.05, -0.36 * step), (0.05, -0.36 * step), (0.05, 0.36 * step), (-0.05, 0.36 * step)]
+        )
+        bone = np.zeros((size, size), np.float32)
+        cv2.fillPoly(bone, [np.round((corners + np.array((x, y))) * size).astype(np.int32)], 1.0)
+        cv2.ellipse(
+            bone, (int(x * size), int(y * size)), (int(0.6 * size), int(0.25 * size)), 0, 120, 172, 0.35, 1
+        )
+        image += np.float32(rng.uniform(0.1, 0.25)) * cv2.GaussianBlur(bone, (0, 0), 0.8)
+    image = np.asarray(image + 0.06 * (_noise(rng, size) - 0.5), np.float32)
+    image = image if rng.random() < 0.5 else image[:, ::-1]
+    width = round(size * rng.uniform(0.75, 1.0))
+    out = np.zeros((size, size), np.float32)
+    out[:, (size - width) // 2 : (size - width) // 2 + width] = cv2.resize(
+        np.ascontiguousarray(image), (width, size)
+    )
+    return np.clip(out, 0, 1)
 
 
 def _shuffled(rng: np.random.Generator, size: int, chest: Image) -> Image:
