@@ -203,6 +203,43 @@ def test_stops_when_the_intervals_are_narrow_and_the_intervals_are_right() -> No
     assert np.mean(inside) >= 0.75
 
 
+@pytest.mark.parametrize("count", [2, 7, 8, 60])
+def test_paired_coins_are_fair_and_orthogonal_within_a_block(count: int) -> None:
+    order = 2 ** int(np.floor(np.log2(count)) + 1)
+    shown = ours.paired_design(np.random.default_rng(5), 1 + 6 * order, count)
+    assert shown[0].all()
+    signs = 2.0 * shown[1:] - 1.0
+    assert np.array_equal(signs[1::2], -signs[::2])
+    for block in np.split(signs[::2], 3):
+        assert np.array_equal(block.T @ block, order * np.eye(count))
+    many = [ours.paired_design(np.random.default_rng(s), 3, count)[1] for s in range(2000)]
+    assert np.abs(np.mean(many, 0) - 0.5).max() < 0.05  # each row by itself is coins
+    if count == 2:
+        assert np.abs(np.bincount(np.array(many) @ [1, 2], minlength=4) / 2000 - 0.25).max() < 0.05
+
+
+@pytest.mark.parametrize("pairs", [75, 100, 160])
+def test_intervals_hold_what_they_say_with_few_pairs(pairs: int) -> None:
+    """Scores with interactions, 60 superpixels: nine to ten of ten true coefficients lie within. Intervals that count the
+    members of pairs as if they were independent hold seven to nine."""
+    rng = np.random.default_rng(1)
+    linear, left, right = rng.normal(size=60), rng.integers(0, 60, 200), rng.integers(0, 60, 200)
+    third, size = rng.integers(0, 60, 200), 2.0 * rng.normal(size=200)
+
+    def score(shown: np.ndarray) -> np.ndarray:
+        return np.asarray(shown @ linear + (shown[:, left] & shown[:, right] & shown[:, third]) @ size)
+
+    def coefficients(seed: int, samples: int) -> Any:
+        shown = ours.paired_design(np.random.default_rng(seed), 1 + 2 * samples, 60)
+        return ours.fit(shown, score(shown), ours.weights(shown, 0.25), 0.0, paired=True)
+
+    truth = coefficients(99, 20000).coefficients
+    found = [coefficients(seed, pairs) for seed in range(40)]
+    inside = np.mean([np.abs(f.coefficients - truth) <= f.half_width for f in found])
+    assert 0.93 <= inside <= 0.995
+    assert np.isinf(coefficients(0, 61).half_width).all()  # too few to say
+
+
 @pytest.mark.parametrize("kind", SEGMENTATIONS)
 @pytest.mark.parametrize("count", [2, 20, 60])
 def test_superpixels(kind: str, count: int) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import hadamard
+from scipy.special import stdtrit
 
 from xai_engine.explain.compute.superpixels import Hider, hider
 from xai_engine.explain.methods.perturbation import Lime
@@ -13,7 +15,8 @@ from xai_engine.explain.pool import Shared
 from xai_engine.explain.session import Attribution, Session
 
 POOR_FIT = 0.5  # R² below which the map carries a warning
-LOOK_EVERY = 64  # samples between two looks at the confidence intervals
+LOOK_EVERY = 16  # samples between two looks at the confidence intervals
+FEWEST = 3  # degrees of freedom below which nothing is said about errors
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -41,8 +44,20 @@ def design(rng: np.random.Generator, samples: int, count: int) -> npt.NDArray[np
 
 
 def paired_design(rng: np.random.Generator, samples: int, count: int) -> npt.NDArray[np.bool_]:
-    """(samples, count): everything shown, then fair coins, each followed by its complement (Covert & Lee 2021, section 4)."""
-    half = rng.integers(0, 2, (samples // 2 + 1, count), dtype=np.uint8).astype(bool)
+    """(samples, count): everything shown, then fair coins, each followed by its complement (Covert & Lee 2021, section 4).
+
+    The coins of different superpixels are orthogonal within a block: rows of a Hadamard matrix in random order, its columns
+    drawn at random and turned over at random, so that each row by itself is as likely as any (Plackett & Burman 1946; with
+    the complements a foldover design). Independent coins of n pairs tell p slopes with n / (n - p) times the variance:
+    twice as much where n = 2 p.
+    """
+    order = 1 << count.bit_length()  # more columns than superpixels: the first one, all ones, is no coin
+    signs = hadamard(order) > 0
+    blocks = []
+    for _ in range(samples // (2 * order) + 1):
+        columns = rng.permutation(order - 1)[:count] + 1
+        blocks.append(signs[rng.permutation(order)][:, columns] ^ (rng.integers(0, 2, count) > 0))
+    half = np.concatenate(blocks)
     pairs = np.stack([half, ~half], 1).reshape(-1, count)
     return np.concatenate([np.ones((1, count), bool), pairs])[:samples]
 
@@ -65,9 +80,9 @@ def fit(
 ) -> Surrogate:
     """What sklearn's Ridge(alpha=ridge, fit_intercept=True) gives with these sample weights, by the normal equations.
 
-    Confidence intervals: heteroscedasticity-consistent sandwich (HC1) of the penalised estimate. paired: after the first
-    row come pairs of a set and its complement; pairs are drawn independently, their members are not, so errors are
-    clustered by pair.
+    Confidence intervals: heteroscedasticity-consistent sandwich (HC1) of the penalised estimate, Student's t. paired: after the
+    first row come pairs of a set and its complement; pairs are drawn independently, their members are not, so errors are
+    clustered by pair, and the pairs are what there is to learn slopes from. Infinite where there are too few.
     """
     z = shown.astype(np.float64)
     total = weight.sum()
@@ -84,9 +99,13 @@ def fit(
     if paired:
         ends = np.arange(1, len(meat), 2)
         meat = np.concatenate([meat[:1], np.add.reduceat(meat[1:], ends - 1)]) if len(ends) else meat
-    freedom = max(len(z) - z.shape[1] - 1, 1)
-    covariance = inverse @ (meat.T @ meat) @ inverse * (len(z) / freedom)
-    half = 1.96 * np.sqrt(np.clip(np.diag(covariance), 0.0, None))
+    known = len(z) // 2 if paired else len(z) - 1
+    freedom = known - z.shape[1]
+    if freedom < FEWEST:
+        half = np.full(z.shape[1], np.inf)
+    else:
+        covariance = inverse @ (meat.T @ meat) @ inverse * (known / freedom)
+        half = float(stdtrit(freedom, 0.975)) * np.sqrt(np.clip(np.diag(covariance), 0.0, None))
     intercept = mean_y - float(mean_z @ coefficients)
     return Surrogate(coefficients, intercept, half, r2, intercept + float(coefficients @ z[0]))
 
@@ -167,8 +186,9 @@ def _result(
         "score": score,
         "superpixels": float(parts.count),
         "samples": float(done),
-        "half_width_95": float(found.half_width.max()),
         **extra,
     }
+    if np.isfinite(found.half_width).all():
+        extra["half_width_95"] = float(found.half_width.max())
     converged = found.r2 >= POOR_FIT and enough
     return Attribution(parts.map(found.coefficients), None, converged, tuple(notes), parts.labels, extra)
