@@ -93,7 +93,7 @@ class GateSpec:
     balance: float = 0.2
     contrast: float = 0.04
     certainty: float = 0.75
-    chest: float = 0.5
+    chest: float = 0.4
     turned: float = 0.8
     upright: float = 0.5
     inverted: float = 0.8
