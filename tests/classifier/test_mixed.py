@@ -97,3 +97,14 @@ def test_batches_under_way_together_give_what_they_give_alone(
     found += [w() for w in waiting]
     for one, other in zip(alone, found, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("left", [1, 2, 3])
+def test_what_nobody_waits_for_spoils_nothing(copy: tuple[nn.Module, OpenVino], left: int) -> None:
+    backend = copy[1]
+    x = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(1))
+    expected = backend.outputs(x, "fp32")
+    for n in range(left):
+        backend.start(torch.full((4, *SHAPE), float(n)), "fp32")
+    for _ in range(3):
+        assert torch.equal(backend.outputs(x, "fp32"), expected)

@@ -98,45 +98,41 @@ def scored(
     means: bool,
     under_way: int,
 ) -> Iterator[tuple[int, int, FloatArray]]:
-    """See Session.scored. begin: (what `make` gives, precision) -> what waits for its scores; precisions: what it can; under_way: batches begun
-    and not yet taken, at most."""
+    """See Session.scored. begin: (what `make` gives, precision) -> what waits for its scores; precisions: what it can.
+
+    under_way: batches begun and not yet taken, at most; nobody waits for those when a run is cancelled.
+    """
     precision = "fp32"
     wanted = count >= BF16_MINIMUM and session.classifier.precision == "bf16" and "bf16" in precisions
     check = _Check(session, count, features, means, wanted)
     waiting: deque[_Batch] = deque()
     ahead: _Batch | None = None
     following = 0
-    try:
-        while True:
-            # while precisions are compared the next batch is made, but not begun: how is not known yet
-            while following < count or ahead is not None:
-                if ahead is None:
-                    session.tick()
-                    stop = min(following + session.batch_size, count)
-                    ahead = _Batch(following, stop, make(following, stop))
-                    following = stop
-                if len(waiting) >= (1 if check.under_way else under_way):
-                    break
+    while True:
+        # while precisions are compared the next batch is made, but not begun: how is not known yet
+        while following < count or ahead is not None:
+            if ahead is None:
                 session.tick()
-                ahead.values = begin(ahead.images, precision)
-                if check.under_way:
-                    ahead.reduced = begin(ahead.images, "bf16")
-                waiting.append(ahead)
-                ahead = None
-            if not waiting:
-                return
-            batch = waiting.popleft()
-            assert batch.values is not None
-            given, other = batch.values, batch.reduced
-            values = session.taken(given)
-            if other is not None:
-                if check.add(batch.start, batch.stop, values, session.taken(other)):
-                    precision = session.precision = "bf16"
-            elif check.correction is not None and features is not None:
-                values = values + check.correction(features(batch.start, batch.stop))
-            yield batch.start, batch.stop, values
-    finally:
-        for batch in waiting:  # whoever stops early leaves no request at work
-            for left in (batch.values, batch.reduced):
-                if left is not None:
-                    left()
+                stop = min(following + session.batch_size, count)
+                ahead = _Batch(following, stop, make(following, stop))
+                following = stop
+            if len(waiting) >= (1 if check.under_way else under_way):
+                break
+            session.tick()
+            ahead.values = begin(ahead.images, precision)
+            if check.under_way:
+                ahead.reduced = begin(ahead.images, "bf16")
+            waiting.append(ahead)
+            ahead = None
+        if not waiting:
+            return
+        batch = waiting.popleft()
+        assert batch.values is not None
+        given, other = batch.values, batch.reduced
+        values = session.taken(given)
+        if other is not None:
+            if check.add(batch.start, batch.stop, values, session.taken(other)):
+                precision = session.precision = "bf16"
+        elif check.correction is not None and features is not None:
+            values = values + check.correction(features(batch.start, batch.stop))
+        yield batch.start, batch.stop, values

@@ -34,8 +34,8 @@ class Backend(Protocol):
         ...
 
     def start(self, batch: torch.Tensor, precision: str) -> Callable[[], torch.Tensor]:
-        """Begin; the returned function waits for the outputs, and is called once, in the order of the starts. Two batches of
-        one precision may be under way; they must not be changed meanwhile."""
+        """Begin; the returned function waits for the outputs, and is called once, in the order of the starts, or not at all.
+        Two batches of one precision may be under way; they must not be changed meanwhile."""
         ...
 
 

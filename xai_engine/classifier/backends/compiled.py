@@ -44,6 +44,9 @@ class OpenVino:
         self._threads = threads
         self._requests: dict[str, list[list[Any]]] = {}
         self._turns: dict[str, int] = {}
+        self._held: dict[
+            tuple[str, int], list[tuple[Any, Any]]
+        ] = {}  # what runs, and the images that it reads
 
     def _streams(self, precision: str) -> list[list[Any]]:
         """DEEP rows of one request per thread: images are independent, and a thread that has its own ones waits for nobody, where
@@ -70,19 +73,24 @@ class OpenVino:
 
     def start(self, batch: torch.Tensor, precision: str) -> Callable[[], torch.Tensor]:
         """Begin with a batch; the returned function waits for its outputs, and is to be called once, in the order of the
-        starts. At most DEEP of one precision may be under way. The batch must not be changed meanwhile.
+        starts. At most DEEP of one precision may be under way; what nobody waits for (after a cancel) ends by itself, and
+        its requests are waited for when their turn comes again. The batch must not be changed meanwhile.
         """
         rows = self._streams(precision)
         turn = self._turns[precision] = (self._turns.get(precision, -1) + 1) % DEEP
         requests = rows[turn]
+        for request, _ in self._held.pop((precision, turn), []):
+            request.wait()
         parts = np.array_split(_array(batch), max(1, min(len(requests), len(batch))))
         used = list(zip(requests, parts, strict=False))
         for request, part in used:
             request.start_async([part], share_inputs=True)
+        self._held[precision, turn] = used
 
         def finished() -> torch.Tensor:
             for request, _ in used:
                 request.wait()
+            self._held.pop((precision, turn), None)
             found = [np.array(request.get_output_tensor(0).data, np.float32) for request, _ in used]
             return torch.from_numpy(np.concatenate(found))
 
