@@ -26,6 +26,7 @@ BF16_GATE = 0.995  # rank correlation with fp32 that reduced precision must reac
 BF16_MINIMUM = 96  # scores below which checking costs more than bf16 saves
 BF16_CHECKED = 32  # images scored in both precisions
 UNDER_WAY = 2  # batches in a compiled copy: more would only be given up when a run is cancelled
+IN_BLOCKS = 8  # the same where batches are made several at a time
 
 
 @dataclass(slots=True)

@@ -182,10 +182,12 @@ class Session(Progress):
         explain.precision); without, only if the scores keep them.
         """
         if begin is None and self.is_compiled(count):
-            self._alone()
+            self.alone()
         # where a compiled copy knows no bf16 its fp32 is faster than torch's bf16
         precisions = ("fp32", "bf16") if self._compiled is None else self._compiled.precisions
-        under_way = 1 if begin is None and self._compiled is None else scoring.UNDER_WAY
+        under_way = scoring.UNDER_WAY if begin is None else scoring.IN_BLOCKS
+        if self._compiled is None:  # torch computes at once
+            under_way = 1
         yield from scoring.scored(
             self, count, make, begin or self.begin, precisions, features, means, under_way
         )
@@ -303,9 +305,9 @@ class Session(Progress):
             choice = self.awaited(work)
         self._quick = choice.ways
         if choice.ways is not None:
-            self._alone()
+            self.alone()
 
-    def _alone(self) -> None:
+    def alone(self) -> None:
         """From here on torch has one thread but for its own passes. What is done between the passes of threads of our
         own is little, and torch's helpers would spin beside them for milliseconds after each operation of it.
         """

@@ -35,7 +35,7 @@ class Backend(Protocol):
 
     def start(self, batch: torch.Tensor, precision: str) -> Callable[[], torch.Tensor]:
         """Begin; the returned function waits for the outputs, and is called once, in the order of the starts, or not at all.
-        Two batches of one precision may be under way; they must not be changed meanwhile."""
+        Eight batches of one precision may be under way; they must not be changed meanwhile."""
         ...
 
 

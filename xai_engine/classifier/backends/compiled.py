@@ -17,7 +17,7 @@ from torch import nn
 from xai_engine.classifier.backends.base import AtOnce, Unavailable
 from xai_engine.classifier.backends.mixed import mixed
 
-DEEP = 2  # batches under way at a time: while one is computed the next is made
+DEEP = 8  # batches under way at a time, at most: while one is computed the next is made
 
 
 class OpenVino:

@@ -114,6 +114,7 @@ class _Prefix:
             backend = session.compiled(plan.rest, plan.shape)
             if backend is None:
                 return None  # full passes on a compiled network are faster than what torch makes of the rest
+            session.alone()
         out = _Prefix(session, plan, behind, starts, size, backend)
         expected = session.scores(make(0, VERIFIED))
         found = session.taken(out.begin(out.make(0, VERIFIED), "fp32"))
