@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xai_engine.bench import command, viewer
+from xai_engine.bench import command, methods, viewer
 from xai_engine.bench.figures import Figure
 from xai_engine.cli import main
 
@@ -25,6 +25,24 @@ def test_writes_what_it_prints(
     assert found["schema"] == 1
     assert found["figures"][0]["value"] == 12.5
     assert found["machine"]["torch"]
+
+
+def test_another_image_is_explained_and_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+
+    def measured(model: object, image: Path, *_: object) -> list[Figure]:
+        seen.append(image)
+        return [Figure("k", "LIME", 1.0, "s")]
+
+    monkeypatch.setattr(methods, "measure_shipped", measured)
+    page = tmp_path / "bench.md"
+    words = ["bench", "--only", "methods", "--markdown", str(page)]
+    assert main([*words, "--image", "/somewhere/DOE_JANE.dcm"]) == 0
+    assert "--image RADIOGRAPH" in page.read_text()
+    assert "DOE" not in page.read_text()
+    assert main(words) == 0
+    assert "--image" not in page.read_text()
+    assert [p.name for p in seen] == ["DOE_JANE.dcm", "synthetic-consolidation.dcm"]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="the median of N (default 3)")
     parser.add_argument("--only", metavar="A,B", help=f"some of the parts: {', '.join(PARTS)}, viewer")
     parser.add_argument("--quick", action="store_true", help="small sizes: a look in a minute, not the page")
+    parser.add_argument(
+        "--image",
+        type=Path,
+        metavar="FILE",
+        help="the radiograph that methods and peers explain, not the sample",
+    )
     parser.add_argument("--model", metavar="BUNDLE", help="name or folder of the model bundle")
 
 
@@ -65,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         figures += _measure(part, args)
     sys.stdout.write(as_text(about, figures))
     asked = [*(["--peers"] if args.peers else []), *(["--viewer"] if args.viewer else [])]
+    # a page may be shown around, and names of files may name patients
+    asked += ["--image", "RADIOGRAPH"] if args.image else []
     asked += [*(["--only", args.only] if args.only else []), *(["--quick"] if args.quick else [])]
     command = " ".join(["radiolucent bench", *asked, "--repeats", str(args.repeats)])
     outputs: Iterable[tuple[Path | None, Callable[[], str]]] = (
@@ -86,7 +94,7 @@ def _measure(part: str, args: argparse.Namespace) -> list[Figure]:
     if part == "methods":
         from xai_engine.bench import methods
 
-        return methods.measure_shipped(args.model, sample, args.repeats, args.peers, args.quick)
+        return methods.measure_shipped(args.model, args.image or sample, args.repeats, args.peers, args.quick)
     if part == "memory":
         from xai_engine.bench import memory
 
