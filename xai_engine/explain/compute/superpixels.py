@@ -131,19 +131,16 @@ class Hider:
 
     x: torch.Tensor
     behind: torch.Tensor
-    index: torch.Tensor
     labels: Labels
     count: int
 
     def images(self, shown: npt.NDArray[np.bool_]) -> torch.Tensor:
-        """shown: (n, count) bool -> (n, channels, rows, columns). Padding stays as it is. One gather for
-        the whole batch.
-        """
+        """shown: (n, count) bool -> (n, channels, rows, columns). Padding stays as it is."""
         padded = np.concatenate(
             [shown, np.ones((len(shown), 1), bool)], axis=1
-        )  # the last column is the padding
-        mask = torch.from_numpy(padded).to(self.x.device)[:, self.index]
-        return torch.where(mask.view(len(shown), 1, *self.labels.shape), self.x, self.behind)
+        )  # the last is the padding's, -1
+        mask = torch.from_numpy(padded.take(self.labels, axis=1)).to(self.x.device)
+        return torch.where(mask[:, None], self.x, self.behind)
 
     def map(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """One value per superpixel, painted; 0 in the padding."""
@@ -156,9 +153,6 @@ def hider(method: _Superpixels, session: Session) -> Hider:
     about = (method.segmentation, method.segments, method.compactness, seed)
     labels = session.awaited(lambda: segment(grey, session.input.valid, *about))
     count = int(labels.max()) + 1
-    index = torch.from_numpy(np.where(labels < 0, count, labels).ravel().astype(np.int64)).to(
-        session.x.device
-    )
     if method.replacement == "superpixel":
         behind = session.x.clone()
         for channel in range(behind.shape[1]):
@@ -170,4 +164,4 @@ def hider(method: _Superpixels, session: Session) -> Hider:
             behind[0, channel] = torch.from_numpy(painted).to(behind)
     else:
         behind = baseline(session, method.replacement, method.blur)
-    return Hider(session.x, behind, index, labels, count)
+    return Hider(session.x, behind, labels, count)
