@@ -138,7 +138,7 @@ class Engine(QObject):
         )
 
     def warm_up(self) -> Task:
-        """done((ModelInfo, environment))"""
+        """done((ModelInfo, environment, methods that cannot explain it and why))"""
         return self._submit(self.engine, "warm_up", "Loading the model", **self._options())
 
     def predict(self, radiograph: Radiograph, quiet: bool = False) -> Task:

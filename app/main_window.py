@@ -185,7 +185,9 @@ class MainWindow(QMainWindow):
         self.reading.verdict_failed.connect(self.finding.set_error)
         self.finding.retry.connect(self.reading.predict)
         self.finding.impression_changed.connect(self._revealed)
-        self.reading.model_ready.connect(self.explain_panel.set_model)
+        self.reading.model_ready.connect(
+            lambda model: self.explain_panel.set_model(model, self.reading.unsuited)
+        )
         self.reading.opened.connect(self._opened)
         self.engine.started.connect(self._task_started)
         self.questions = RegionQuestions(self.case, self.engine, self.regions, self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
@@ -52,6 +53,7 @@ class ExplainPanel(QWidget):
         self.setAccessibleName("Explain")
         self._model: ModelInfo | None = None
         self._methods = {about.name: about for about in registry.describe()}
+        self._unsuited: dict[str, str] = {}
         self._times: dict[str, float] = {}
         self.presets: dict[str, QPushButton] = {}
         self.times: dict[str, QLabel] = {}
@@ -192,9 +194,14 @@ class ExplainPanel(QWidget):
     def methods(self) -> list[MethodDescription]:
         return list(self._methods.values())
 
-    def set_model(self, model: ModelInfo | None) -> None:
-        """Offer the classes and layers of this model; what is entered stays (the engine may have started anew)."""
+    def set_model(self, model: ModelInfo | None, unsuited: Mapping[str, str] | None = None) -> None:
+        """Offer the classes and layers of this model; what is entered stays (the engine may have started anew).
+
+        unsuited: methods that cannot explain it, by name, and why: they cannot be chosen.
+        """
         self._model = model
+        self._unsuited = dict(unsuited or {})
+        self._mark_unsuited()
         chosen = self.target_name
         self.target.clear()
         if model is None:
@@ -206,6 +213,27 @@ class ExplainPanel(QWidget):
         self.form.set_model(model)
         self._show_reading()
 
+    def _mark_unsuited(self) -> None:
+        """Methods that this model gives nothing to work on are grey, and say why."""
+        items = self.choice.model()
+        assert isinstance(items, QStandardItemModel)
+        for row in range(self.choice.count()):
+            name = self.choice.itemData(row)
+            if name is None:
+                continue
+            why = self._unsuited.get(name, "")
+            summary = self._methods[name].summary
+            items.item(row).setEnabled(not why)
+            text = f"{summary}\nNot for this model: {why}" if why else summary
+            self.choice.setItemData(row, tip(text), Qt.ItemDataRole.ToolTipRole)
+        if self._chosen in self._unsuited:
+            first = next(n for n in self._methods if n not in self._unsuited)
+            self.choice.setCurrentIndex(self.choice.findData(first))
+
+    @property
+    def _chosen(self) -> str:
+        return str(self.choice.currentData())
+
     def set_enabled_for_image(self, ready: bool, reason: str = "") -> None:
         """False while there is nothing to explain; `reason` is shown."""
         for button in (self.run, *self.presets.values()):
@@ -215,7 +243,7 @@ class ExplainPanel(QWidget):
 
     def show_method(self, name: str) -> None:
         index = self.choice.findData(name)
-        if index >= 0:
+        if index >= 0 and name not in self._unsuited:
             self.choice.setCurrentIndex(index)
 
     def _show_form(self) -> None:
@@ -227,7 +255,7 @@ class ExplainPanel(QWidget):
             if old is not None:
                 old.hide()
                 old.deleteLater()
-        about = self._methods[str(self.choice.currentData())]
+        about = self._methods[self._chosen]
         self.form = MethodForm(about, self._model)
         for name, value in self._forms.get(about.name, {}).items():
             self.form.fields[name].set_value(value)

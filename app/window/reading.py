@@ -67,6 +67,7 @@ class Reading(QObject):
         self.window = "default"
         self.model: ModelInfo | None = None
         self.environment: Mapping[str, Any] = {}
+        self.unsuited: Mapping[str, str] = {}
         self.unsaved: set[Path] = set()
         self.impressions: dict[Path, str] = {}
         self._kept: OrderedDict[Path, _Kept] = OrderedDict()
@@ -90,8 +91,8 @@ class Reading(QObject):
         task.failed.connect(self._no_model)
         task.ended.connect(self._warm_ended)
 
-    def _warm(self, value: tuple[ModelInfo, Mapping[str, Any]]) -> None:
-        self.model, self.environment = value
+    def _warm(self, value: tuple[ModelInfo, Mapping[str, Any], Mapping[str, str]]) -> None:
+        self.model, self.environment, self.unsuited = value
         self.model_ready.emit(self.model)
 
     def _warm_ended(self) -> None:

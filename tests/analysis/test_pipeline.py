@@ -236,9 +236,10 @@ def test_tasks_in_a_worker_agree_with_this_process(
 ) -> None:
     common = {"model": str(tiny_model), "device": "cpu", "precision": "fp32"}
     where = "xai_engine.analysis.tasks"
-    info, environment = engine.submit(f"{where}:warm_up", **common).result(120)
+    info, environment, unsuited = engine.submit(f"{where}:warm_up", **common).result(120)
     assert info.name == "tiny"
     assert environment["device"] == "cpu"
+    assert set(unsuited) == {"attention-rollout", "attention-relevance"}  # a convolutional network
     image = engine.submit(f"{where}:read_file", str(image_file)).result(60)
     assert np.array_equal(image.pixels, case.radiograph.pixels)
     assert not image.pixels.flags.writeable

@@ -250,3 +250,25 @@ def test_nothing_sticks_out_at_300_pixels(panel: ExplainPanel, name: str) -> Non
     for widget in (*inner.findChildren(QLabel), *inner.findChildren(QPushButton)):
         if widget.isVisible():
             assert widget.mapTo(panel, widget.rect().topRight()).x() < 300
+
+
+def test_methods_that_the_model_gives_nothing_are_grey_and_say_why(
+    panel: ExplainPanel, runs: list[tuple[Any, ...]]
+) -> None:
+    why = "layer 'head': no self-attention here; attention methods need a transformer"
+    panel.show_method("attention-rollout")
+    panel.set_model(model(), {"attention-rollout": why})
+    row = panel.choice.findData("attention-rollout")
+    items = panel.choice.model()
+    assert not items.flags(items.index(row, 0)) & Qt.ItemFlag.ItemIsEnabled
+    assert "no self-attention here" in panel.choice.itemData(row, Qt.ItemDataRole.ToolTipRole)
+    assert panel.form.about.name != "attention-rollout"  # what was chosen gives way to what can be run
+    panel.show_method("attention-rollout")
+    assert panel.form.about.name != "attention-rollout"
+    QTest.mouseClick(panel.run, Qt.MouseButton.LeftButton)
+    assert runs[-1][0] == panel.form.about.name
+    panel.set_model(model())  # another model, on which it can run
+    assert items.flags(items.index(row, 0)) & Qt.ItemFlag.ItemIsEnabled
+    assert "Not for this model" not in panel.choice.itemData(row, Qt.ItemDataRole.ToolTipRole)
+    panel.show_method("attention-rollout")
+    assert panel.form.about.name == "attention-rollout"

@@ -206,3 +206,16 @@ def test_tokens_are_told_from_patches() -> None:
     assert grid(196, (224, 224)) == (0, 14, 14)
     assert grid(33, (64, 128)) == (1, 4, 8)
     assert grid(18, (32, 32)) is None
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_what_is_said_beforehand_is_what_running_says(kind: str) -> None:
+    """A window greys a method by `unsuited`: never one that runs, and with the sentence that running would end in."""
+    model = classifier(kind)
+    found = registry.unsuited(model)
+    assert set(found) <= {"attention-rollout", "attention-relevance"}
+    for name, why in found.items():
+        with pytest.raises(UnsupportedModel) as error:
+            registry.create(name).explain(model, image(kind), model.info.classes[-1], Run())
+        assert str(error.value) == why
+    assert bool(found) == (kind not in ("vit", "monai-vit"))

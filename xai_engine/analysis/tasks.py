@@ -94,22 +94,25 @@ def _shown(radiograph: Radiograph, options: Options) -> tuple[Classifier, ModelI
     return loaded, prepared.input
 
 
-def warm_up(*, run: Run, **options: Unpack[Options]) -> tuple[ModelInfo, dict[str, Any]]:
+def warm_up(*, run: Run, **options: Unpack[Options]) -> tuple[ModelInfo, dict[str, Any], dict[str, str]]:
     """Load the model and run it once, so that the first image does not wait for it.
 
-    Returns its card and the environment of `runtime.device.environment`. Raises ModelError.
+    Returns its card, the environment of `runtime.device.environment`, and the methods that cannot explain it, by name, with
+    the reason. Raises ModelError.
     """
     from xai_engine.runtime import device as devices
 
     run.step(0.05, "loading the engine")
     import torch
 
+    from xai_engine.explain import registry
+
     run.check(0.5, "loading the model")
     loaded = classifier(**options)
     run.check(0.8, "warming up")
     loaded.scores(torch.zeros(1, *loaded.info.input_shape), loaded.info.classes[-1])
     run.step(1.0, "ready")
-    return loaded.info, devices.environment(loaded.policy)
+    return loaded.info, devices.environment(loaded.policy), registry.unsuited(loaded)
 
 
 def predict(radiograph: Radiograph, *, run: Run, **options: Unpack[Options]) -> Prediction:

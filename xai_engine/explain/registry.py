@@ -146,6 +146,14 @@ class Method:
             cls.parameters(),
         )
 
+    @classmethod
+    def unsuited(cls, classifier: Explainable) -> str:
+        """Why this architecture gives the method nothing to work on, as far as that is known without a pass; "" otherwise.
+
+        The sentence is that of the UnsupportedModel which `explain` would raise.
+        """
+        return ""
+
     def values(self) -> dict[str, Value]:
         """Every parameter by name, JSON-ready."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
@@ -244,6 +252,12 @@ _PRESETS = (
         "about a minute or more",
     ),
 )
+
+
+def unsuited(classifier: Explainable) -> dict[str, str]:
+    """Methods that cannot explain this classifier, by name, and why (see `Method.unsuited`)."""
+    found = {name: method.unsuited(classifier) for name, method in _table().items()}
+    return {name: why for name, why in found.items() if why}
 
 
 def method_class(name: str) -> type[Method]:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from xai_engine.errors import UnsupportedModel
 from xai_engine.explain.compute import alignment
 from xai_engine.explain.methods.attention import AttentionRelevance, AttentionRollout
+from xai_engine.explain.protocol import Explainable
 from xai_engine.explain.session import Attribution, Session
 
 FloatArray = npt.NDArray[np.float64]
@@ -31,7 +32,7 @@ def recorded(session: Session) -> Iterator[list[torch.Tensor]]:
     of the network is changed but hooks, which go at the end. Raises UnsupportedModel, which names the layer.
     """
     taken: list[torch.Tensor] = []
-    layers = list(_layers(session))
+    layers = attending(session.classifier)
     reached: set[str] = set()
     with ExitStack() as stack:
         for name, module in layers:
@@ -62,9 +63,10 @@ def recorded(session: Session) -> Iterator[list[torch.Tensor]]:
             )
 
 
-def _layers(session: Session) -> Iterator[tuple[str, nn.Module]]:
-    found = False
-    for name, module in session.network.named_modules():
+def attending(classifier: Explainable) -> list[tuple[str, nn.Module]]:
+    """The layers of self-attention, by name. Raises UnsupportedModel where there are none that can be multiplied through."""
+    found: list[tuple[str, nn.Module]] = []
+    for name, module in classifier.network.named_modules():
         kind = type(module).__name__
         if kind in WINDOWED:
             raise UnsupportedModel(
@@ -72,17 +74,18 @@ def _layers(session: Session) -> Iterator[tuple[str, nn.Module]]:
                 f"through them, choose another method"
             )
         if isinstance(module, nn.MultiheadAttention) or (kind == BLOCK and hasattr(module, "drop_weights")):
-            found = True
-            yield name, module
+            found.append((name, module))
     if not found:
         first = next(
-            (n for n, m in session.network.named_modules() if n and not any(True for _ in m.children())), ""
+            (n for n, m in classifier.network.named_modules() if n and not any(True for _ in m.children())),
+            "",
         )
-        last = session.classifier.info.default_layer or first
+        last = classifier.info.default_layer or first
         raise UnsupportedModel(
-            f"layer {last!r}: no self-attention here or anywhere in {session.classifier.info.architecture}; "
+            f"layer {last!r}: no self-attention here or anywhere in {classifier.info.architecture}; "
             f"attention methods need a transformer"
         )
+    return found
 
 
 def _plain(
@@ -129,7 +132,7 @@ def _read(session: Session, flow: FloatArray) -> FloatArray:
     image = (int(session.x.shape[2]), int(session.x.shape[3]))
     found = grid(len(flow), image)
     if found is None:
-        name = next(n for n, _ in _layers(session))
+        name = attending(session.classifier)[0][0]
         raise UnsupportedModel(
             f"layer {name!r}: its {len(flow)} tokens are no grid of square patches over {image[0]} × {image[1]} pixels"
         )
@@ -161,7 +164,7 @@ def _weights(session: Session, with_gradient: bool) -> tuple[list[FloatArray], l
     session.count(1, int(with_gradient))
     shapes = {tuple(a.shape[-2:]) for a in taken}
     if len(shapes) != 1:
-        name = next(n for n, _ in _layers(session))
+        name = attending(session.classifier)[0][0]
         raise UnsupportedModel(
             f"layer {name!r}: the number of tokens changes behind it; choose another method"
         )

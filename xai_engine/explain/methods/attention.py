@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from xai_engine.errors import UnsupportedModel
 from xai_engine.explain.registry import Family, Method, parameter
 
 if TYPE_CHECKING:
+    from xai_engine.explain.protocol import Explainable
     from xai_engine.explain.session import Attribution, Session
 
 
@@ -15,6 +17,16 @@ if TYPE_CHECKING:
 class _Attention(Method):
     family: ClassVar[Family] = "attention"
     signed: ClassVar[bool] = False
+
+    @classmethod
+    def unsuited(cls, classifier: Explainable) -> str:
+        from xai_engine.explain.compute import attention
+
+        try:
+            attention.attending(classifier)
+        except UnsupportedModel as error:
+            return str(error)
+        return ""
 
 
 @dataclass(frozen=True)
