@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.explain import networks
 from tests.explain.networks import SIDE, classifier, image
 from tests.explain.test_contract import StopAfter, left_as_found, unsettle
 from xai_engine.errors import UnsupportedModel
@@ -208,7 +209,7 @@ def test_tokens_are_told_from_patches() -> None:
     assert grid(18, (32, 32)) is None
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", list(networks.KINDS))
 def test_what_is_said_beforehand_is_what_running_says(kind: str) -> None:
     """A window greys a method by `unsuited`: never one that runs, and with the sentence that running would end in."""
     model = classifier(kind)
@@ -216,6 +217,8 @@ def test_what_is_said_beforehand_is_what_running_says(kind: str) -> None:
     assert set(found) <= {"attention-rollout", "attention-relevance"}
     for name, why in found.items():
         with pytest.raises(UnsupportedModel) as error:
-            registry.create(name).explain(model, image(kind), model.info.classes[-1], Run())
+            registry.create(name).explain(
+                model, image(networks.KINDS[kind].channels), model.info.classes[-1], Run()
+            )
         assert str(error.value) == why
     assert bool(found) == (kind not in ("vit", "monai-vit"))
