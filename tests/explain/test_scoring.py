@@ -90,6 +90,24 @@ def test_whoever_stops_early_does_not_wait() -> None:
     assert session.forwards == 8
 
 
+def test_precisions_are_compared_only_where_a_series_goes_on() -> None:
+    rng = np.random.default_rng(0)
+    sets = rng.integers(0, 2, (600, 5)).astype(float)
+    given = (
+        torch.from_numpy((sets @ rng.normal(size=5))[:, None, None, None]).float().expand(-1, 1, SIDE, SIDE)
+    )
+    queue = Queue()
+    with session_with(queue, "bf16") as session:
+        parts = session.scored(
+            600, lambda a, b: given[a:b].clone(), features=lambda a, b: sets[a:b], before=200
+        )
+        values = np.concatenate([v for *_, v in parts])
+    assert np.allclose(values, Mean()(given)[:, 0].double().numpy(), atol=1e-5)
+    assert {p for p, _ in queue.events[:50]} == {"fp32"}
+    count = {p: sum(n for q, n in queue.events if q == p) for p in ("fp32", "bf16")}
+    assert (session.precision, count) == ("bf16", {"fp32": 200 + 96, "bf16": 400})
+
+
 @pytest.mark.parametrize(("off", "features"), [(0.0, False), (0.0, True), (40.0, False), (40.0, True)])
 def test_precisions_are_compared_before_one_is_taken(off: float, features: bool) -> None:
     rng = np.random.default_rng(0)

@@ -79,7 +79,7 @@ class _Check:
             self.under_way = False
             return True
         self.correction = None
-        if self.features is not None and enough(stop, agreement, BF16_GATE) <= MOST * self.count:
+        if self.features is not None and enough(len(self.exact), agreement, BF16_GATE) <= MOST * self.count:
             self.look = stop + STEP
             return False
         self.under_way = False
@@ -98,14 +98,19 @@ def scored(
     features: Callable[[int, int], FloatArray] | None,
     means: bool,
     under_way: int,
+    before: int = 0,
 ) -> Iterator[tuple[int, int, FloatArray]]:
     """See Session.scored. begin: (what `make` gives, precision) -> what waits for its scores; precisions: what it can.
 
     under_way: batches begun and not yet taken, at most; nobody waits for those when a run is cancelled.
+    before: images scored in fp32 before precisions are compared.
     """
     precision = "fp32"
-    wanted = count >= BF16_MINIMUM and session.classifier.precision == "bf16" and "bf16" in precisions
-    check = _Check(session, count, features, means, wanted)
+    wanted = (
+        count - before >= BF16_MINIMUM and session.classifier.precision == "bf16" and "bf16" in precisions
+    )
+    check = _Check(session, count - before, features, means, wanted)
+    check.look += before
     waiting: deque[_Batch] = deque()
     ahead: _Batch | None = None
     following = 0
@@ -117,11 +122,12 @@ def scored(
                 stop = min(following + session.batch_size, count)
                 ahead = _Batch(following, stop, make(following, stop))
                 following = stop
-            if len(waiting) >= (1 if check.under_way else under_way):
+            compared = check.under_way and ahead.start >= before
+            if len(waiting) >= (1 if compared else under_way):
                 break
             session.tick()
             ahead.values = begin(ahead.images, precision)
-            if check.under_way:
+            if compared:
                 ahead.reduced = begin(ahead.images, "bf16")
             waiting.append(ahead)
             ahead = None

@@ -168,6 +168,7 @@ class Session(Progress):
         begin: scoring.Begin | None = None,
         features: Callable[[int, int], FloatArray] | None = None,
         means: bool = False,
+        before: int = 0,
     ) -> Iterator[tuple[int, int, FloatArray]]:
         """Score `count` images made batch by batch: yields (start, stop, scores). Memory is that of three batches: while one is
         scored the next is made, so `make` may be some batches ahead of what is yielded.
@@ -176,6 +177,7 @@ class Session(Progress):
         begin: as `begin` here, where what `make` gives is no image for the network.
         features: (start, stop) -> (stop - start, p): what was changed in these images, for a map whose values are about the
         slopes of the scores on them or, with `means`, their covariances with the scores.
+        before: images after which it is first asked whether bf16 will do, for a series that may end soon.
 
         Where the classifier allows bf16, the first images are scored in both precisions (and yielded in fp32). With
         features bf16 is used, corrected, only if the map is expected to keep its ranks to `scoring.BF16_GATE` (see
@@ -189,7 +191,7 @@ class Session(Progress):
         if self._compiled is None:  # torch computes at once
             under_way = 1
         yield from scoring.scored(
-            self, count, make, begin or self.begin, precisions, features, means, under_way
+            self, count, make, begin or self.begin, precisions, features, means, under_way, before
         )
 
     def compile(self) -> None:

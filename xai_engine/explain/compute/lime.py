@@ -16,6 +16,9 @@ from xai_engine.explain.session import Attribution, Session
 
 POOR_FIT = 0.5  # R² below which the map carries a warning
 LOOK_EVERY = 16  # samples between two looks at the confidence intervals
+SOON = (
+    5  # times the superpixels: so many images are scored before a check of bf16 that most series end without
+)
 FEWEST = 3  # degrees of freedom below which nothing is said about errors
 
 FloatArray = npt.NDArray[np.float64]
@@ -134,6 +137,7 @@ def explain(method: Lime, session: Session) -> Attribution:
             method.samples,
             lambda a, b: parts.images(shown[a:b]),
             features=lambda a, b: shown[a:b].astype(float),
+            before=SOON * parts.count if stopping else 0,
         ):
             scores += values.tolist()
             if stopping and stop - looked >= LOOK_EVERY and stop > 2 * parts.count:
