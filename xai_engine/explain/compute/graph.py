@@ -68,11 +68,16 @@ def adjoint(
 
 
 class _Tracer(fx.Tracer):
-    """Knows in which module tracing came to its end."""
+    """Knows in which module tracing came to its end. tick: called at every module, some hundreds a second."""
 
     at = "network"
 
+    def __init__(self, tick: Callable[[], None]) -> None:
+        super().__init__()
+        self._tick = tick
+
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        self._tick()
         outer, self.at = self.at, self.path_of_module(m)
         out = super().call_module(m, forward, args, kwargs)
         self.at = outer  # not reached by an error
@@ -85,7 +90,7 @@ class Graph:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.network = session.network
-        tracer = _Tracer()
+        tracer = _Tracer(session.tick)
         try:
             self.graph = tracer.trace(session.network)
         except (fx.proxy.TraceError, TypeError, NameError, ValueError, AttributeError, LookupError) as error:
