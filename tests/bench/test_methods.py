@@ -60,9 +60,8 @@ def test_every_row_beside_its_peers() -> None:
     assert agreement("lime-fp32", "lime package, our superpixels and coins")[1] < 1e-5  # digit by digit
     assert agreement("rise", "a loop as the authors' code")[1] < 1e-4
     assert agreement("occlusion", "captum Occlusion")[0] > 0.8  # their last window at the border is narrower
-    assert (
-        agreement("kernel-shap-same", "shap KernelExplainer")[1] < 5e-5
-    )  # as far as fp32 goes on so flat a score
+    # as far as fp32 goes on so flat a score
+    assert agreement("kernel-shap-same", "shap KernelExplainer")[1] < 5e-5
     assert agreement("kernel-shap-fp32", "shap KernelExplainer")[0] > 0.9
     assert agreement("kernel-shap-fp32", "captum KernelShap")[0] > 0.5  # random sets without pairs
     assert peers["lime", "lime package, our superpixels and coins"].wanted == 10.0

@@ -82,6 +82,24 @@ def test_a_network_that_cannot_be_divided_is_left_whole() -> None:
         assert np.allclose(one.outputs(x, "bf16").numpy(), network(x).numpy(), atol=0.05)
 
 
+def test_weights_are_rounded_to_the_nearest(copy: tuple[nn.Module, OpenVino]) -> None:
+    """Against torch's own rounding: OpenVINO, left to convert them, cuts off, and all weights become smaller."""
+    before = {node.get_friendly_name(): node for node in copy[1]._model.get_ordered_ops()}
+    checked = 0
+    for node in mixed(copy[1]._model).get_ordered_ops():  # type: ignore[union-attr]
+        if node.get_type_name() not in ("Convolution", "GroupConvolution"):
+            continue
+        convert = node.input_value(1).get_node()
+        if convert.get_type_name() != "Convert":  # an fp32 layer, its weights as they are
+            continue
+        found = np.array(convert.input_value(0).get_node().data)
+        weight = np.array(before[node.get_friendly_name()].input_value(1).get_node().data)
+        assert np.array_equal(found, torch.from_numpy(weight).bfloat16().float().numpy())
+        assert not np.array_equal(found, weight)
+        checked += 1
+    assert checked == 49 - 3
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_batches_under_way_together_give_what_they_give_alone(
     copy: tuple[nn.Module, OpenVino], precision: str

@@ -17,7 +17,9 @@ from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import UnsupportedModel
 from xai_engine.explain import registry
 from xai_engine.explain.adapter import ModuleClassifier
+from xai_engine.explain.compute.graph import Graph
 from xai_engine.explain.compute.relevance import Absorbed
+from xai_engine.explain.session import Session
 from xai_engine.explain.types import Explanation
 from xai_engine.runtime.run import Run
 
@@ -401,3 +403,25 @@ def test_what_the_graph_does_not_see_is_an_error_and_not_a_wrong_map() -> None:
     for name in ("lrp", "deep-lift", "deep-shap"):
         with pytest.raises(UnsupportedModel, match="instead of"):
             explained(lively(Viewed(), item), item, name)
+
+
+def test_writing_the_graph_down_can_be_stopped_and_leaves_torch_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Enough(Exception):
+        pass
+
+    call = nn.Module.__call__
+    with Session(classifier("densenet"), image(), "pneumonia", Run()) as session:
+        looks = 0
+
+        def tick() -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 10:
+                raise Enough
+
+        monkeypatch.setattr(session, "tick", tick)
+        with pytest.raises(Enough):
+            Graph(session)
+    assert nn.Module.__call__ is call  # torch.fx replaces it for the time of tracing

@@ -49,9 +49,15 @@ def test_without_lungs_there_is_nothing_to_lose() -> None:
     assert gateviews.kept(nothing, (0, 0, 64, 64)) == 0
     chest = _chest()
     chest[2] = 0
-    image, valid = negatives._cropped(np.random.default_rng(0), 128, chest[0] / np.float32(255), chest[2] > 0)
-    assert image.shape == (128, 128)
+    grey = chest[0] / np.float32(255)
+    image, valid = negatives._cropped(np.random.default_rng(0), 128, grey, chest[2] > 0)
+    assert np.array_equal(
+        image, negatives._noise(np.random.default_rng(0), 128)
+    )  # noise, and nothing of the chest
     assert valid.all()
+    lungs = _chest()[2] > 0
+    piece, _ = negatives._cropped(np.random.default_rng(0), 128, grey, lungs)
+    assert not np.array_equal(piece, image)
 
 
 def test_a_whole_chest_keeps_its_lungs_in_sight(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,14 +100,14 @@ def test_a_tilted_chest_leans_beyond_what_is_read(seed: int) -> None:
 
 
 def test_a_sheet_shows_several_chests() -> None:
-    """White chests on a darker gap, counted; without a gap the sheet's size tells how many."""
+    """White chests in black frames, counted, whatever the paper between them is."""
     chest = np.ones((200, 160), np.float32)
     chest[:10] = chest[-10:] = 0
     chest[:, :10] = chest[:, -10:] = 0
-    for seed in range(30):
+    for seed in range(200):
         out = gateviews.sheet(np.random.default_rng(seed), chest, chest)
-        count = cv2.connectedComponents((out > 0.5).astype(np.uint8))[0] - 1
-        assert count >= 2 or out.max() - out.min() < 1e-3 or (out > 0.5).mean() > 0.3
+        count = cv2.connectedComponents((out > 0.5).astype(np.uint8), connectivity=4)[0] - 1
+        assert count >= 2
         height = 110 if out.shape[0] < 260 else 60
         assert out.shape[0] * out.shape[1] >= 2 * height * round(height * 0.8)
 

@@ -189,9 +189,8 @@ def measure(
 
     names = list(methods) or list(registry.names())
     radiograph = read.read(image)
-    tasks.warm_up(
-        run=Run(), model=model
-    )  # here as in the worker: what is cancelled is a map, not the loading of torch
+    # here as in the worker: what is cancelled is a map, not the loading of torch
+    tasks.warm_up(run=Run(), model=model)
     with Worker("bench") as worker:
         bench = Stopping(worker, radiograph, model, max(2, repeats), np.random.default_rng(seed))
         stopped = [bench.first_map(), *(bench.method(name) for name in names)]

@@ -106,9 +106,8 @@ class Session(Progress):
             handles: list[RemovableHandle] = []
             stack.callback(removed, handles)
             working = [module for module in found if is_work(module)]
-            for module in working[
-                :: max(1, len(working) // looks)
-            ]:  # a hook costs a small pass some thousandths
+            every = max(1, len(working) // looks)  # a hook costs a small pass some thousandths
+            for module in working[::every]:
                 handles.append(module.register_forward_pre_hook(self._before))
             self._stack = stack.pop_all()
         return self

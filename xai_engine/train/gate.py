@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from xai_engine.classifier import bundle, preprocess
+from xai_engine.classifier.backends.base import fingerprint
 from xai_engine.classifier.gate import OUTPUTS, SIZE, gate_input
 from xai_engine.classifier.lungs import LungFinder
 from xai_engine.classifier.network import build
+from xai_engine.runtime import atomic
 from xai_engine.runtime.run import Run
 from xai_engine.train import checkpoint, gateviews, lungs, negatives
 from xai_engine.train.images import digest, map_images, read_grey, read_mask
@@ -127,9 +129,8 @@ def example(
     grey, inside, lung = square[0].astype(np.float32) / 255, square[1] > 0, square[2] > 0
     if rng.random() < 0.5:
         image, valid = negatives.draw(rng, SIZE, grey, inside, lung, other[0].astype(np.float32) / 255)
-        if (
-            valid.all() and rng.random() < 0.4
-        ):  # pictures have proportions of their own, too: bars up to 1 : 3.5
+        # pictures have proportions of their own, too: bars up to 1 : 3.5
+        if valid.all() and rng.random() < 0.4:
             bar = int(rng.uniform(0, 0.36) * SIZE)
             part = slice(0, SIZE) if bar == 0 else slice(bar, SIZE - bar)
             small = cv2.resize(image, (SIZE, SIZE - 2 * bar), interpolation=cv2.INTER_AREA)
@@ -176,11 +177,13 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> dict[str, 
     """Train as configured; weights go to `out/gate.safetensors`. Returns figures on validation images."""
     samples = [s for source in config["data"] for s in load(source, root) if s.split != "test"]
     out.mkdir(parents=True, exist_ok=True)
-    store = out / f"squares-{digest(samples, (STORED, 'lungs'))}.npy"
+    finder = _finder(out.parent)
+    store = out / f"squares-{digest(samples, (STORED, fingerprint(finder.network)))}.npy"
     if not store.exists():
         made = np.stack(map_images(_square, samples, root))
-        _find_lungs(made, _finder(out.parent))
-        np.save(store, made)
+        _find_lungs(made, finder)
+        with atomic.file(store) as path:
+            np.save(path, made)
     squares = np.load(store, mmap_mode="r")
     adults = np.array([s.population == "adults" for s in samples])
     split = np.array([s.split for s in samples])

@@ -45,9 +45,8 @@ def window(rng: np.random.Generator, lungs: Mask) -> tuple[int, int, int, int] |
     wanted = 5 if rng.random() < 0.5 else 1
     zoomed = rng.random() < 0.3
     for _ in range(60):
-        if (
-            zoomed
-        ):  # into the middle, a little off it: less is lost of each lung, but of both and on all sides
+        if zoomed:
+            # into the middle, a little off it: less is lost of each lung, but of both and on all sides
             share, place = rng.uniform(0.25, 0.75), rng.uniform(0.35, 0.65, 2)
             spans = [max(8, int(share * rng.uniform(0.85, 1.15) * n)) for n in lungs.shape]
             starts = [int(p * (n - span)) for p, n, span in zip(place, lungs.shape, spans, strict=True)]

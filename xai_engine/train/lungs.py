@@ -16,6 +16,7 @@ from torch import nn
 from xai_engine.classifier import preprocess
 from xai_engine.classifier.lungs import SIZE, SPEC
 from xai_engine.classifier.network import build
+from xai_engine.runtime import atomic
 from xai_engine.runtime.run import Run
 from xai_engine.train import checkpoint
 from xai_engine.train.augment import Augment, AugmentSpec
@@ -64,7 +65,9 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> dict[str, 
     out.mkdir(parents=True, exist_ok=True)
     store = out / f"lungs-{digest(samples, STORED)}.npy"
     if not store.exists():
-        np.save(store, np.stack(map_images(_square, samples, root)))
+        made = np.stack(map_images(_square, samples, root))
+        with atomic.file(store) as path:
+            np.save(path, made)
     squares = np.load(store, mmap_mode="r")
     index = {
         split: [i for i, s in enumerate(samples) if s.split == split] for split in ("train", "val", "test")

@@ -20,7 +20,8 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from xai_engine.classifier.backends.base import Unavailable
-from xai_engine.classifier.backends.nodes import Looked, Score, bounds, is_sum
+from xai_engine.classifier.backends.compiled import settings
+from xai_engine.classifier.backends.nodes import Looked, Score, WayBack, bounds, is_sum
 
 POLL = 50  # milliseconds between two looks for cancellation
 EACH = 16  # images of one call, for each thread: at its end some threads wait for the others
@@ -47,13 +48,7 @@ class OpenVinoGradients:
         outputs = writer.outputs
         self._score, self._single = score, outputs == 1
         model = writer.backwards(np.ones((1, 1), np.float32) if self._single else _direction(score, outputs))
-        settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": threads,  # as `compiled.OpenVino`: a thread waits for nobody, no bit depends on how many there are
-            "ENABLE_CPU_PINNING": False,
-        }
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        compiled = openvino.Core().compile_model(model, "CPU", settings(threads))
         self._requests = [compiled.create_infer_request() for _ in range(max(1, threads))]
         self.size = max(1, min(EACH * len(self._requests), MOST // (4 * int(np.prod(shape)))))
 
@@ -236,23 +231,15 @@ class _Writer:
         return self.ops.select(passing, gradient, self._constant(np.zeros((1, 1, 1, 1))))
 
     def _convolution_backward(self, module: nn.Conv2d, shape: tuple[int, ...], gradient: Any) -> Any:
-        weight, groups = _numbers(module.weight), module.groups
-        stride, dilation = list(module.stride), list(module.dilation)
-        padding = [int(n) for n in module.padding]
-        outputs, inputs, *kernel = weight.shape
-        reach = [dilation[i] * (kernel[i] - 1) for i in (0, 1)]
-        around = [reach[i] - padding[i] for i in (0, 1)]
-        if stride == [1, 1] and min(around) >= 0:
-            turned = weight.reshape(groups, outputs // groups, inputs, *kernel).swapaxes(1, 2)
-            turned = turned.reshape(groups * inputs, outputs // groups, *kernel)[:, :, ::-1, ::-1]
-            way, constant = self._kernel(turned, groups)
-            return way(gradient, constant, [1, 1], around, around, dilation)
-        rows = gradient.output(0).get_shape()
-        left = [
-            shape[2 + i] - ((rows[2 + i] - 1) * stride[i] - 2 * padding[i] + reach[i] + 1) for i in (0, 1)
-        ]
-        way, constant = self._kernel(weight, groups, back=True)
-        return way(gradient, constant, stride, None, padding, padding, dilation, output_padding=left)
+        way_back = WayBack.of(module)
+        if way_back.turned is not None:
+            way, kernel = self._kernel(_numbers(way_back.turned), module.groups)
+            around = list(way_back.around)
+            return way(gradient, kernel, [1, 1], around, around, list(module.dilation))
+        left = way_back.left(shape[2:], tuple(gradient.output(0).get_shape())[2:])
+        stride, padding, dilation = (list(n) for n in (module.stride, module.padding, module.dilation))
+        way, kernel = self._kernel(_numbers(module.weight), module.groups, back=True)
+        return way(gradient, kernel, stride, None, padding, padding, dilation, output_padding=left)
 
     # ---- helpers ---------------------------------------------------------------------------------------------------
 

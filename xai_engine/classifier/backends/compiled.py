@@ -54,18 +54,12 @@ class OpenVino:
         the number of threads, either. The system places the threads: a core may be taken by something else.
         """
         if precision not in self._requests:
-            settings = {
-                "INFERENCE_PRECISION_HINT": "f32",
-                "INFERENCE_NUM_THREADS": self._threads,
-                "NUM_STREAMS": self._threads,
-                "ENABLE_CPU_PINNING": False,
-            }
-            model = self._model
+            model, hint = self._model, "f32"
             if precision == "bf16":
                 model = _mixed(self._model)
                 if model is None:
-                    model, settings["INFERENCE_PRECISION_HINT"] = self._model, "bf16"
-            compiled = self._core.compile_model(model, "CPU", settings)
+                    model, hint = self._model, "bf16"
+            compiled = self._core.compile_model(model, "CPU", settings(self._threads, hint))
             self._requests[precision] = [
                 [compiled.create_infer_request() for _ in range(self._threads)] for _ in range(DEEP)
             ]
@@ -98,6 +92,16 @@ class OpenVino:
 
     def outputs(self, batch: torch.Tensor, precision: str) -> torch.Tensor:
         return self.start(batch, precision)()
+
+
+def settings(threads: int, hint: str = "f32") -> dict[str, Any]:
+    """Settings for one image per thread: see `OpenVino._streams`."""
+    return {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": threads,
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 def _mixed(model: Any) -> Any | None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from xai_engine.classifier.backends.nodes import Looked, Score, bounds, is_sum
+from xai_engine.classifier.backends.nodes import Looked, Score, WayBack, bounds, is_sum
 
 POLL = 0.05  # seconds between two looks of the caller
 
@@ -134,8 +134,8 @@ class _Convolution(_Step):
     groups: int
     bounds: tuple[float, float] | None
     product: bool
-    turned: torch.Tensor | None  # for the backward pass at stride 1
-    turned_padding: tuple[int, ...]
+    way_back: WayBack
+    turned: torch.Tensor | None  # its kernel, channels last; None where it has none
 
     @staticmethod
     def of_module(
@@ -145,25 +145,18 @@ class _Convolution(_Step):
         if module.padding_mode != "zeros" or isinstance(module.padding, str):
             return None
         weight = module.weight.detach()
-        kernel, stride = tuple(weight.shape[2:]), tuple(module.stride)
-        padding, dilation, groups = tuple(module.padding), tuple(module.dilation), module.groups
-        product = kernel == (1, 1) and stride == (1, 1) and padding == (0, 0) and groups == 1
-        reach = [dilation[i] * (kernel[i] - 1) for i in (0, 1)]
-        around = (reach[0] - padding[0], reach[1] - padding[1])
-        turned = None
+        stride, padding, groups = tuple(module.stride), tuple(module.padding), module.groups
+        product = tuple(weight.shape[2:]) == (1, 1) and stride == (1, 1) and padding == (0, 0) and groups == 1
+        way_back, turned = WayBack.of(module), None
         if product:
             weight = weight[:, :, 0, 0].contiguous()
         else:
-            if stride == (1, 1) and min(around) >= 0:
-                outputs, inputs = weight.shape[:2]
-                turned = weight.reshape(groups, outputs // groups, inputs, *kernel).transpose(1, 2)
-                turned = turned.reshape(groups * inputs, outputs // groups, *kernel).flip(2, 3)
-                turned = turned.contiguous(memory_format=torch.channels_last)
+            if way_back.turned is not None:
+                turned = way_back.turned.contiguous(memory_format=torch.channels_last)
             weight = weight.contiguous(memory_format=torch.channels_last)
         bias = None if module.bias is None else module.bias.detach()
-        return _Convolution(
-            at, (of,), weight, bias, stride, padding, dilation, groups, bounds, product, turned, around
-        )  # fmt: skip
+        about = (stride, padding, tuple(module.dilation), groups)
+        return _Convolution(at, (of,), weight, bias, *about, bounds, product, way_back, turned)
 
     def forward(self, p: _Pass, buffers: _Buffers) -> None:
         x = p.values[self.of[0]]
@@ -195,13 +188,9 @@ class _Convolution(_Step):
             torch.mm(_rows(g), self.weight, out=place)
             found = _image(place, x.shape[2], x.shape[3])
         elif self.turned is not None:
-            found = torch.conv2d(g, self.turned, None, 1, self.turned_padding, self.dilation, self.groups)
+            found = torch.conv2d(g, self.turned, None, 1, self.way_back.around, self.dilation, self.groups)
         else:
-            reach = [self.dilation[i] * (self.weight.shape[2 + i] - 1) + 1 for i in (0, 1)]
-            left = [
-                x.shape[2 + i] - ((g.shape[2 + i] - 1) * self.stride[i] - 2 * self.padding[i] + reach[i])
-                for i in (0, 1)
-            ]
+            left = self.way_back.left(x.shape[2:], g.shape[2:])
             found = torch.conv_transpose2d(
                 g, self.weight, None, self.stride, self.padding, left, self.groups, self.dilation
             )

@@ -136,9 +136,8 @@ class Hider:
 
     def images(self, shown: npt.NDArray[np.bool_]) -> torch.Tensor:
         """shown: (n, count) bool -> (n, channels, rows, columns). Padding stays as it is."""
-        padded = np.concatenate(
-            [shown, np.ones((len(shown), 1), bool)], axis=1
-        )  # the last is the padding's, -1
+        # the last is the padding's, -1
+        padded = np.concatenate([shown, np.ones((len(shown), 1), bool)], axis=1)
         mask = torch.from_numpy(padded.take(self.labels, axis=1)).to(self.x.device)
         return torch.where(mask[:, None], self.x, self.behind)
 
