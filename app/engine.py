@@ -23,6 +23,8 @@ from xai_engine.runtime.run import Progress
 from xai_engine.runtime.worker import Once, Worker
 
 TASKS = "xai_engine.analysis.tasks"
+Methods = Sequence[tuple[str, Mapping[str, Any]]]
+"""(name, parameters) of each"""
 
 
 class Task(QObject):
@@ -154,11 +156,25 @@ class Engine(QObject):
         params: Mapping[str, Any],
         target: str | None,
         seed: int,
+        beside: Methods = (),
     ) -> Task:
-        """partial(Explanation), done(Explanation); a cancelled run may be done with a partial map"""
+        """partial(Explanation), done(Explanation); a cancelled run may be done with a partial map.
+
+        beside: the methods that are asked for together, this one among them; they share forwards where they can.
+        """
         once = Once(radiograph.sha256, radiograph)
+        together = [(name, dict(values)) for name, values in beside]
         return self._submit(
-            self.engine, "explain", title, once, method, dict(params), target, seed, **self._options()
+            self.engine,
+            "explain",
+            title,
+            once,
+            method,
+            dict(params),
+            target,
+            seed,
+            together,
+            **self._options(),
         )
 
     def channels(self, radiograph: Radiograph, layer: str, count: int, target: str | None) -> Task:

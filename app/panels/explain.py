@@ -54,7 +54,7 @@ class ExplainPanel(QWidget):
         self._model: ModelInfo | None = None
         self._methods = {about.name: about for about in registry.describe()}
         self._unsuited: dict[str, str] = {}
-        self._times: dict[str, float] = {}
+        self._times: dict[tuple[str, str], float] = {}
         self.presets: dict[str, QPushButton] = {}
         self.times: dict[str, QLabel] = {}
         self.choice = QComboBox()
@@ -172,19 +172,22 @@ class ExplainPanel(QWidget):
         self._show_times()
         return box
 
-    def note_time(self, method: str, seconds: float) -> None:
-        """How long a method has taken on this machine: what the next run is expected to take."""
-        self._times[method] = seconds
+    def note_time(self, method: str, seconds: float, preset: str = "") -> None:
+        """How long a method has taken on this machine: what the next run is expected to take.
+
+        preset: in which it ran, where it may have found forwards that another of its methods had made.
+        """
+        self._times[preset, method] = seconds
         self._show_times()
 
     def _show_times(self) -> None:
         for preset in registry.presets():
             names = [name for name, _ in preset.methods]
             count = f"{len(names)} map{'s' if len(names) > 1 else ''}"
-            if all(name in self._times for name in names):
-                when = f"about {format.duration(sum(self._times[name] for name in names))}"
-            else:
-                when = preset.expected
+            alone = [self._times.get(("", name)) for name in names]
+            known = [self._times.get((preset.name, n), t) for n, t in zip(names, alone, strict=True)]
+            took = [seconds for seconds in known if seconds is not None]
+            when = f"about {format.duration(sum(took))}" if len(took) == len(names) else preset.expected
             self.times[preset.name].setText(f"{count}, {when}")
 
     @property

@@ -57,9 +57,9 @@ class Maps(QObject):
         }
 
     def explain_preset(self, preset: str, target: str | None = None, seed: int = 0) -> list[Task]:
-        """The maps of a preset, one after another; its first sight stays on top."""
+        """The maps of a preset, one after another, each shown when it is there; its first sight stays on top."""
         chosen = next(each for each in registry.presets() if each.name == preset)
-        tasks = [self._map(name, params, target, seed, chosen.first_sight) for name, params in chosen.methods]
+        tasks = [self._map(name, params, target, seed, chosen) for name, params in chosen.methods]
         self._show_layers()
         return [task for task in tasks if task is not None]
 
@@ -84,13 +84,24 @@ class Maps(QObject):
         self._show_layers()
 
     def _map(
-        self, method: str, params: Mapping[str, Any], target: str | None, seed: int, behind: str = ""
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        target: str | None,
+        seed: int,
+        preset: registry.Preset | None = None,
     ) -> Task | None:
         title = registry.method_class(method).title
-        task = self.window.reading.explain(method, title, params, target, seed, behind=behind)
+        behind, beside = (preset.first_sight, preset.methods) if preset else ("", ())
+        task = self.window.reading.explain(method, title, params, target, seed, behind=behind, beside=beside)
         if task is not None:
-            task.done.connect(lambda value: self.window.explain_panel.note_time(method, value.seconds))
+            name = preset.name if preset else ""
+            task.done.connect(lambda value: self._took(value, name))
         return task
+
+    def _took(self, explanation: Explanation, preset: str) -> None:
+        if not explanation.partial:
+            self.window.explain_panel.note_time(explanation.method, explanation.seconds, preset)
 
     def _channels(self, layer: str, count: int) -> None:
         """The strongest channels of a layer of the image on the screen."""

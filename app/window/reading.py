@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PySide6.QtCore import QObject, Signal
 
-from app.engine import Engine, Task
+from app.engine import Engine, Methods, Task
 from app.model.case import CaseModel
 from app.model.layer import Layer
 from app.model.studies import StudyList
@@ -340,16 +340,17 @@ class Reading(QObject):
         seed: int,
         style: LayerStyle | None = None,
         behind: str = "",
+        beside: Methods = (),
     ) -> Task | None:
         """Compute a map of the image on the screen; it becomes a layer, also when it is only partly done.
 
-        behind: the method whose map stays in sight where it is there already, and not this one.
+        behind: the method whose map stays in sight where it is there already, and not this one. beside: see Engine.explain.
         """
         radiograph = self.case.radiograph
         if radiograph is None:
             return None
         sha = radiograph.sha256
-        task = self.engine.explain(radiograph, method, title, params, target, seed)
+        task = self.engine.explain(radiograph, method, title, params, target, seed, beside)
         task.partial.connect(lambda value: self._explained(sha, value, style, behind))
         task.done.connect(lambda value: self._finished(sha, value, style, behind))
         task.failed.connect(lambda error, detail: self.message.emit(f"{title}: {error}", "error", detail))

@@ -189,6 +189,10 @@ def test_expected_times_are_those_of_the_last_runs(panel: ExplainPanel) -> None:
     assert chosen.expected in panel.times["standard"].text()  # one is still unknown
     panel.note_time(names[-1], 5.0)
     assert panel.times["standard"].text() == f"{len(names)} maps, about {20 * (len(names) - 1) + 5} s"
+    panel.note_time(names[-1], 3.0, "audit")  # there it shares forwards
+    assert panel.times["standard"].text() == f"{len(names)} maps, about {20 * (len(names) - 1) + 5} s"
+    panel.note_time(names[-1], 1.0, "standard")
+    assert panel.times["standard"].text() == f"{len(names)} maps, about {20 * (len(names) - 1) + 1} s"
 
 
 def test_the_page_is_asked_for_with_what_is_entered(panel: ExplainPanel) -> None:

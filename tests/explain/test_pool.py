@@ -107,6 +107,8 @@ def test_pooled_maps_agree_with_own_samples_at_half_the_cost() -> None:
     assert all(e.extra["forwards_shared"] == 3002 for e in found)
     assert all(any("shared with other maps" in note for note in e.notes) for e in found)
     assert not any("forwards_shared" in e.extra for e in alone)
+    assert all(e.shared_with == tuple((m.name, m.values()) for m in methods) for e in found)
+    assert not any(e.shared_with for e in alone)
     again = together(methods)
     assert all(np.array_equal(a.values, b.values) for a, b in zip(found, again, strict=True))
     back = together(methods[::-1])[::-1]  # whoever comes first pays; the maps are the same
@@ -120,6 +122,7 @@ def test_one_method_alone_or_with_another_family_is_untouched() -> None:
     for methods in ([ours], [ours, other], [stopping, theirs], [ours, registry.create("rise", masks=40)]):
         pool = Pool.of(methods)
         assert not pool.sizes
+        assert not any(pool.serves(m) for m in methods)
         first = running.explain(methods[0], classifier("lite"), image(), "pneumonia", Run(seed=2), pool)
         alone = methods[0].explain(classifier("lite"), image(), "pneumonia", Run(seed=2))
         assert np.array_equal(first.values, alone.values)
@@ -234,7 +237,15 @@ def test_a_pool_that_tells_nothing_leaves_rise_all_its_masks() -> None:
 def test_maps_of_three_are_the_same_in_any_order() -> None:
     methods = [*pair(400), registry.create("rise", masks=256)]
     first, turned = together(methods, "lite"), together(methods[::-1], "lite")[::-1]
-    assert all(np.array_equal(a.values, b.values) for a, b in zip(first, turned, strict=True))
+    for one, other in zip(first, turned, strict=True):
+        assert np.array_equal(one.values, other.values)
+        assert one.notes == other.notes
+        assert (one.precision, one.backend, one.extra) == (other.precision, other.backend, other.extra)
+    for method, whole in zip(methods, first, strict=True):  # from what is on record, each by itself
+        again = Pool.again(whole.shared_with)
+        alone = running.explain(method, classifier("lite"), image(), "pneumonia", Run(seed=4), again)
+        assert np.array_equal(alone.values, whole.values)
+        assert alone.shared_with == whole.shared_with
     stopped = running.explain(
         methods[2],
         classifier("lite"),
@@ -244,3 +255,14 @@ def test_maps_of_three_are_the_same_in_any_order() -> None:
         Pool.of(methods),
     )
     assert stopped.partial
+
+
+def test_lime_that_stops_early_keeps_its_own_sets_beside_a_pool() -> None:
+    stopping = registry.create("lime", segments=20, replacement="mean", samples=1200, tolerance=0.2)
+    pool = Pool.of([*pair(400), stopping])
+    assert pool.sizes
+    assert not pool.serves(stopping)
+    found = running.explain(stopping, classifier("lite"), image(), "pneumonia", Run(seed=2), pool)
+    alone = stopping.explain(classifier("lite"), image(), "pneumonia", Run(seed=2))
+    assert np.array_equal(found.values, alone.values)
+    assert found.shared_with == ()

@@ -6,11 +6,11 @@ come from one place.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def analyze(
     options: Mapping[str, str] | None = None,
     cards: CardOptions | None = None,
     what_if: Fill | None = "inpaint",
-    alone: Collection[int] = (),
+    shared_with: Sequence[tuple[tuple[str, Mapping[str, Any]], ...]] | None = None,
 ) -> CaseReview:
     """Predict, explain with each method in turn, assess the maps, measure the regions.
 
@@ -58,7 +58,8 @@ def analyze(
         (batches).
     options: command-line options to record, see CaseReview. cards: how to assess how far each map can be trusted
         (`assess.options.preset`); None leaves it out.
-    alone: numbers of the methods that share no forwards with others, as maps that were asked for one by one.
+    shared_with: per method, which pool of forwards it draws from (Explanation.shared_with; () for none), as maps of an earlier
+        analysis did; None: those that can share with each other do.
     what_if: how each region is changed to see what the score does; None leaves it out.
     An image that the model may not read gets a case with the refusal and without maps.
     A method that cannot explain this architecture is left out and named in `skipped`, unless no other gave a map.
@@ -77,14 +78,18 @@ def analyze(
         from xai_engine.explain.pool import Pool
 
         model_input = classifier.prepare(radiograph) if methods else None
-        pool = Pool.of([m for i, m in enumerate(methods) if i not in alone])
+        if shared_with is None:
+            pools = [Pool.of(methods)] * len(methods)
+        else:
+            known = {repr(asked): Pool.again(asked) for asked in shared_with}
+            pools = [known[repr(asked)] for asked in shared_with]
         for index, method in enumerate(methods):
             assert model_input is not None
             share = share_of_maps / len(methods)
             part = run.part(0.1 + share * index, 0.1 + share * (index + 1), f"{method.title}: ")
             part.seed = seed
-            shared = None if index in alone else pool
             try:
+                shared = pools[index]
                 explanations.append(running.explain(method, classifier, model_input, target, part, shared))
             except UnsupportedModel as error:
                 skipped[method.name] = str(error)

@@ -182,4 +182,5 @@ def _explanation(saved: dict[str, Any], values: Any, data: Any, sha256: str) -> 
         precision=saved["precision"],
         notes=tuple(saved["notes"]),
         extra=saved["extra"],
+        shared_with=tuple((item["method"], item["params"]) for item in saved.get("shared_with", ())),
     )

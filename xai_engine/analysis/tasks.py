@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xai_engine.classifier.predict import Classifier
     from xai_engine.classifier.types import ModelInfo, ModelInput, Prediction
     from xai_engine.evidence.case import CaseReview
+    from xai_engine.explain.pool import Pool
     from xai_engine.explain.types import Explanation
     from xai_engine.explain.what_if import Fill, WhatIf
     from xai_engine.radiograph.mirror import Midline
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _CLASSIFIERS: OrderedDict[tuple[str, str, str, int], Classifier] = OrderedDict()
 _KEPT = 2  # models in memory: the one in use and the one compared with
+_POOL: dict[str, Pool] = {}  # the forwards of the maps that were asked for together last
 
 
 def load_reader(*, run: Run) -> None:
@@ -132,21 +134,41 @@ def explain(
     params: Mapping[str, Any],
     target: str | None = None,
     seed: int = 0,
+    beside: Sequence[tuple[str, Mapping[str, Any]]] = (),
     *,
     run: Run,
     **options: Unpack[Options],
 ) -> Explanation:
     """One map. A run that is cancelled gives what there is, marked partial.
 
+    beside: methods that are asked for together, this one among them: those that can share forwards do (explain.pool). In
+    which order, and whether this process made the maps before, changes no map: what is not there is made.
     Raises UsageError, RefusedImage for an image that the model may not read, ModelError, UnsupportedModel.
     """
     from xai_engine.explain import registry
+
+    from xai_engine.explain import running
 
     chosen = registry.create(method, **params)
     run.step(0.0, "preparing")
     loaded, shown = _shown(radiograph, options)
     run.seed = seed
-    return chosen.explain(loaded, shown, target or loaded.info.classes[-1], run)
+    target = target or loaded.info.classes[-1]
+    pool = _pool(beside, (radiograph.sha256, target, seed, options))
+    return running.explain(chosen, loaded, shown, target, run, pool)
+
+
+def _pool(beside: Sequence[tuple[str, Mapping[str, Any]]], of: tuple[Any, ...]) -> Pool | None:
+    """The forwards that these methods share, kept until others are asked for. of: image, target, seed and model."""
+    from xai_engine.explain.pool import Pool
+
+    if not beside:
+        return None
+    key = repr((beside, of))
+    if key not in _POOL:
+        _POOL.clear()
+        _POOL[key] = Pool.again(beside)
+    return _POOL[key]
 
 
 def channels(

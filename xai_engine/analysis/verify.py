@@ -26,10 +26,7 @@ _FLOOR = 1e-7  # numbers smaller than this count as zero
 _NOT_COMPARED = {
     "seconds", "created", "command", "options", "path", "environment", "engine_version", "reader", "voi", "style",
 }  # fmt: skip
-_EFFORT = {
-    "forwards",
-    "backwards",
-}  # of cards and what-ifs: what was remembered from an earlier map is not done again
+_EFFORT = {"forwards", "backwards"}  # not compared where it was remembered
 
 
 def verify(
@@ -110,10 +107,10 @@ def _again(data: Mapping[str, Any], radiograph: Radiograph, classifier: Classifi
     for number, ((target, seed, preset), members) in enumerate(order.items()):
         part = run.part(0.1 + 0.7 * number / len(order), 0.1 + 0.7 * (number + 1) / len(order))
         chosen: Sequence[Method] = [methods[i] for i in members]
-        alone = [n for n, i in enumerate(members) if "forwards_shared" not in (entries[i].get("extra") or {})]
+        shared = [_shared_with(entries, methods, members, i) for i in members]
         case = pipeline.analyze(
             radiograph, classifier, chosen, target, seed, (), part, prediction=prediction,
-            cards=options.preset(preset) if preset else None, what_if=None, alone=alone,
+            cards=options.preset(preset) if preset else None, what_if=None, shared_with=shared,
         )  # fmt: skip
         for i, name, e in zip(members, case.names(), case.explanations, strict=False):
             maps[i] = e
@@ -144,6 +141,19 @@ def _again(data: Mapping[str, Any], radiograph: Radiograph, classifier: Classifi
     return case
 
 
+def _shared_with(
+    entries: Sequence[Mapping[str, Any]], methods: Sequence[Method], members: Sequence[int], index: int
+) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """The pool of forwards that a map drew from; as it must have been where an older version did not record it."""
+    entry = entries[index]
+    if "shared_with" in entry:
+        return tuple((item["method"], item["params"]) for item in entry["shared_with"])
+    if "forwards_shared" not in (entry.get("extra") or {}):
+        return ()
+    drew = [i for i in members if "forwards_shared" in (entries[i].get("extra") or {})]
+    return tuple((methods[i].name, methods[i].values()) for i in drew)
+
+
 def _fill(item: Mapping[str, Any]) -> str | None:
     asked = item.get("what_if")
     return asked["fill"] if asked else None
@@ -158,7 +168,9 @@ def differences(saved: Any, again: Any, tolerance: float, place: str = "") -> It
     """One line per value of two JSON trees that differs, named by its place, as in "explanations[0].params.steps"."""
     if isinstance(saved, Mapping) and isinstance(again, Mapping):
         for key in dict.fromkeys((*again, *saved)):
-            if key in _NOT_COMPARED or (key in _EFFORT and (".reliability" in place or ".what_if" in place)):
+            if key in _NOT_COMPARED or (key in _EFFORT and _remembered(saved, place)):
+                continue
+            if key == "shared_with" and key not in saved:  # written by an older version
                 continue
             at = f"{place}.{key}" if place else str(key)
             if key not in saved:
@@ -179,6 +191,12 @@ def differences(saved: Any, again: Any, tolerance: float, place: str = "") -> It
             yield f"{place}: {saved:.9g} recorded, {again:.9g} computed"
     elif saved != again or type(saved) is not type(again):
         yield f"{place}: {_short(saved)} recorded, {_short(again)} computed"
+
+
+def _remembered(saved: Mapping[str, Any], place: str) -> bool:
+    """Whether what was done for this entry depends on what was done before it: forwards that were there are not made again."""
+    shared = saved.get("shared_with") or "forwards_shared" in (saved.get("extra") or {})
+    return ".reliability" in place or ".what_if" in place or bool(shared)
 
 
 def _number(value: Any) -> bool:

@@ -103,6 +103,7 @@ def to_json(
                 "device": e.device,
                 "precision": e.precision,
                 "backend": e.backend,
+                "shared_with": [{"method": name, "params": params} for name, params in e.shared_with],
                 "style": case.style(name),
             }
             for name, e in zip(case.names(), case.explanations, strict=True)
@@ -221,7 +222,11 @@ def parameters(case: CaseReview) -> list[str]:
 def untold(case: CaseReview) -> list[str]:
     """What `command` cannot say, one sentence part each: then it does not repeat the analysis exactly."""
     out = []
+    pools = _pools(case)
     for name, e in zip(case.names(), case.explanations, strict=True):
+        if e.shared_with != pools[name]:
+            names = [name for name, _ in e.shared_with if name != e.method]
+            out.append(f"{name} was made {'beside ' + ' and '.join(names) if names else 'by itself'}")
         if e.seed != case.seed:
             out.append(f"{name} was run with seed {e.seed}")
         if e.target != case.explanations[0].target:
@@ -235,6 +240,23 @@ def untold(case: CaseReview) -> list[str]:
     if len({card.get("preset") for card in case.reliability.values() if card}) > 1:
         out.append("the cards were made with several presets")
     return out
+
+
+def _pools(case: CaseReview) -> dict[str, tuple[tuple[str, dict[str, Any]], ...]]:
+    """Which maps would share forwards (Explanation.shared_with) if the maps of the case were made together."""
+    from xai_engine.explain import registry
+    from xai_engine.explain.pool import Pool
+
+    known = {d.name: {p.name for p in d.parameters} for d in registry.describe()}
+    methods = {
+        name: registry.create(e.method, **{k: v for k, v in e.params.items() if k in known[e.method]})
+        for name, e in zip(case.names(), case.explanations, strict=True)
+        if e.method in known
+    }
+    pool = Pool.of(list(methods.values()))
+    return {
+        name: pool.asked if name in methods and pool.serves(methods[name]) else () for name in case.names()
+    }
 
 
 def dumps(record: Mapping[str, Any]) -> str:

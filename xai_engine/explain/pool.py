@@ -24,7 +24,7 @@ mean of this pool, without a further forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,9 +32,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
-from xai_engine.explain.methods.perturbation import KernelShap, Lime
+from xai_engine.explain.methods.perturbation import KernelShap, Lime, Rise
 from xai_engine.explain.methods.perturbation import _Superpixels as Superpixels
-from xai_engine.explain.registry import Method
+from xai_engine.explain.registry import Method, create
 
 FloatArray = npt.NDArray[np.float64]
 Sets = npt.NDArray[np.bool_]
@@ -90,7 +90,7 @@ class Shared:
     """Scored sets of superpixels. parts: what hides them; sets (n, superpixels), scores (n,); full, empty: the ends.
 
     coin, kernel: importance weights (n,) of means under LIME's and KernelSHAP's distribution.
-    first: for which method they were scored; later ones get them for nothing. precision, backend: of the scores.
+    precision, backend: of the scores.
     """
 
     parts: Any
@@ -143,12 +143,14 @@ class Pool:
     """Forwards that the methods of one analysis have in common. One image, one target, one seed.
 
     sizes: sets wanted, by family; members: one method of each, by which others of the analysis may ask for the sets.
+    asked: (name, parameters) of all that made it so; `of` these methods gives the same pool, and so the same maps, again.
 
     Only methods that can share do; anything else, and a method alone, computes as if there were no pool.
     """
 
     sizes: dict[tuple[Any, ...], int]
     members: dict[tuple[Any, ...], Superpixels]
+    asked: tuple[tuple[str, dict[str, Any]], ...] = ()
     found: dict[tuple[Any, ...], Shared] = field(default_factory=dict)
 
     @staticmethod
@@ -156,41 +158,54 @@ class Pool:
         """Families with at least two methods; the pool is as large as the largest of their requests."""
         families: dict[tuple[Any, ...], list[Method]] = {}
         for method in methods:
-            if isinstance(method, KernelShap) or (isinstance(method, Lime) and method.tolerance == 0):
+            if _shares(method):
                 families.setdefault(family(method), []).append(method)
         shared = {key: members for key, members in families.items() if len({type(m) for m in members}) > 1}
         return Pool(
             {key: max(int(getattr(m, "samples")) for m in group) for key, group in shared.items()},  # noqa: B009
             {key: group[0] for key, group in shared.items() if isinstance(group[0], (Lime, KernelShap))},
+            tuple((method.name, method.values()) for group in shared.values() for method in group),
         )
+
+    @staticmethod
+    def again(asked: Sequence[tuple[str, Mapping[str, Any]]]) -> Pool:
+        """The pool of which `asked` was recorded (Explanation.shared_with). Raises UsageError."""
+        return Pool.of([create(name, **params) for name, params in asked])
+
+    def serves(self, method: Method) -> bool:
+        """Whether the map of this method draws from the pool."""
+        if isinstance(method, Rise):
+            return bool(self.sizes)
+        return _shares(method) and family(method) in self.sizes
 
     def help(self, session: Any) -> Shared | None:
         """For RISE: the sets of a family in which others share, scored now where they have not been; None where there is none
         or the run was cancelled. Which comes first when maps are asked for in another order changes nothing."""
         for key in self.sizes:
-            shared, _ = self.take(self.members[key], session)
+            with session.aside():
+                shared = self.take(self.members[key], session)
             if shared is not None or session.partial:
                 return shared
         return None
 
-    def take(self, method: Superpixels, session: Any) -> tuple[Shared | None, bool]:
-        """(the scored sets, whether they had been scored before). None where this method shares with nobody, where so
-        few superpixels were found that KernelSHAP enumerates them, or where the run was cancelled meanwhile.
+    def take(self, method: Superpixels, session: Any) -> Shared | None:
+        """The scored sets. None where this method shares with nobody, where so few superpixels were found that KernelSHAP
+        enumerates them, or where the run was cancelled meanwhile.
         """
         from xai_engine.explain.compute.shap import MOST_PLAYERS
         from xai_engine.explain.compute.superpixels import hider
 
+        if not self.serves(method):
+            return None
         key = family(method)
-        if key not in self.sizes:
-            return None, False
         image = (session.input.image_sha256, id(session.input), session.target, session.run.seed)
         if (*key, image) in self.found:
-            return self.found[*key, image], True
+            return self.found[*key, image]
         session.plan(1, "superpixels", 0.02)
         parts = hider(method, session)
         count = parts.count
         if count < 2 or (count <= MOST_PLAYERS and 2**count <= self.sizes[key]):
-            return None, False
+            return None
         sets = draw(session.run.rng(42), self.sizes[key], count)
         ends = np.stack([np.ones(count, bool), np.zeros(count, bool)])
         rows, place = once(np.concatenate([ends, sets]))
@@ -204,7 +219,7 @@ class Pool:
         gaps = np.flatnonzero(place >= len(scored))  # of a run that was stopped: the first ends what is known
         values = np.array(scored, np.float64)[place[: gaps[0] if len(gaps) else len(place)]]
         if len(values) < 6:
-            return None, False
+            return None
         done = 2 + (len(values) - 2) // 4 * 4
         found = Shared(
             parts,
@@ -219,7 +234,12 @@ class Pool:
         )
         if not session.partial:
             self.found[*key, image] = found
-        return found, False
+        return found
+
+
+def _shares(method: Method) -> bool:
+    """LIME that may stop early draws sets of its own."""
+    return isinstance(method, KernelShap) or (isinstance(method, Lime) and method.tolerance == 0)
 
 
 def family(method: Method) -> tuple[Any, ...]:

@@ -79,4 +79,5 @@ def explain(
         segments=found.segments,
         extra={key: float(value) for key, value in found.extra.items()},
         uncertainty=uncertainty,
+        shared_with=shared.asked if shared is not None and shared.serves(method) else (),
     )

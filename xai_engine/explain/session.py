@@ -219,16 +219,22 @@ class Session(Progress):
             choice = self.awaited(choose.prepare(network, shape, *about))
         return choice.backend
 
-    def from_pool(self, shared: Shared, reused: bool) -> dict[str, float]:
-        """Provenance of scores that several methods have in common, for `extra`; `reused`: made for another map."""
+    def from_pool(self, shared: Shared) -> dict[str, float]:
+        """Provenance of scores that several methods have in common, for `extra`: the same whichever method came first."""
         self.precision, self.backend = shared.precision, shared.backend
         self.notes = [*shared.notes]
         count = len(shared.scores) + 2
-        self.notes.append(
-            f"Its {count} changed images are shared with other maps of this analysis"
-            + (" and had been scored before." if reused else ".")
-        )
+        self.notes.append(f"Its {count} changed images are shared with other maps of this analysis.")
         return {"forwards_shared": float(count)}
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Passes inside are told of nowhere but in the counts: the map is then the same whether they had to be made or not."""
+        before = self.precision, self.backend, [*self.notes], self._compiled
+        try:
+            yield
+        finally:
+            self.precision, self.backend, self.notes, self._compiled = before
 
     def awaited(self, work: Callable[[], T]) -> T:
         """The result of work that cannot be stopped, looking for cancellation meanwhile.

@@ -26,6 +26,8 @@ class Explanation:
     segments: superpixel labels (rows, columns) int32 where the method has them.
     backend: what ran the forward passes without gradients: torch, openvino or onnx.
     uncertainty: standard deviation of values, in their unit (rows, columns) float32, where the method knows it.
+    shared_with: (name, parameters) of the methods that made one pool of forwards from which this map drew (explain.pool): what
+    is needed to make it again; () where it drew from none.
     """
 
     method: str
@@ -53,6 +55,7 @@ class Explanation:
     extra: dict[str, float] = field(default_factory=dict)
     uncertainty: npt.NDArray[np.float32] | None = None
     backend: str = "torch"
+    shared_with: tuple[tuple[str, dict[str, Any]], ...] = ()
 
     def in_source(self) -> npt.NDArray[np.float32]:
         """The map in source geometry (rows x columns of the image), float32; 0 where the classifier did not look."""

@@ -115,9 +115,9 @@ def fit(
 
 def explain(method: Lime, session: Session) -> Attribution:
     if session.shared is not None:
-        shared, reused = session.shared.take(method, session)
+        shared = session.shared.take(method, session)
         if shared is not None or session.partial:
-            return _from_pool(method, session, shared, reused)
+            return _from_pool(method, session, shared)
     session.plan(1, "superpixels", 0.02)
     parts = hider(method, session)
     if parts.count == 0:
@@ -157,7 +157,7 @@ def explain(method: Lime, session: Session) -> Attribution:
     return _result(parts, found, scores[0], done, enough or not stopping, notes, {})
 
 
-def _from_pool(method: Lime, session: Session, shared: Shared | None, reused: bool) -> Attribution:
+def _from_pool(method: Lime, session: Session, shared: Shared | None) -> Attribution:
     """The same surrogate from sets that KernelSHAP uses too, weighted to stand for fair coins; see explain.pool."""
     if shared is None:
         return Attribution(np.zeros(session.input.valid.shape), converged=False)
@@ -165,7 +165,7 @@ def _from_pool(method: Lime, session: Session, shared: Shared | None, reused: bo
     scores = np.append(shared.full, shared.scores)
     weight = weights(shown, method.kernel_width) * np.append(1.0, shared.coin)
     found = fit(shown, scores, weight, method.ridge, paired=True)
-    extra = session.from_pool(shared, reused)
+    extra = session.from_pool(shared)
     return _result(shared.parts, found, shared.full, len(scores), True, [], extra)
 
 

@@ -96,11 +96,11 @@ def _solved(
 
 def kernel_shap(method: KernelShap, session: Session) -> Attribution:
     if session.shared is not None:
-        shared, reused = session.shared.take(method, session)
+        shared = session.shared.take(method, session)
         if shared is not None:
             found, errors = regress(shared.sets, shared.scores, shared.empty, shared.full, shared.kernel)
             extra = {"superpixels": float(len(found)), "samples": float(len(shared.scores))}
-            extra |= session.from_pool(shared, reused)
+            extra |= session.from_pool(shared)
             return _result(shared.parts, found, errors, shared.empty, shared.full, extra)
         if session.partial:
             return Attribution(np.zeros(session.input.valid.shape), converged=False)
