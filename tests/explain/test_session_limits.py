@@ -266,7 +266,7 @@ def test_auto_prefers_torch_where_nothing_is_installed_or_agrees(monkeypatch: py
             raise base.Unavailable("not installed")
 
     for kind, why in ((Wrong, "other scores"), (Missing, "not installed")):
-        monkeypatch.setattr(choose, "KINDS", {"openvino": kind})
+        monkeypatch.setattr(choose, "KINDS", {"openvino": (kind,)})
         found = choose.prepare(network, shape, "auto", "fp32", 1)()
         assert found.backend is None
         assert why in found.why
@@ -289,7 +289,7 @@ def test_a_choice_is_kept_for_each_precision_until_a_weight_changes(monkeypatch:
             with torch.inference_mode():
                 return self.network(batch)
 
-    monkeypatch.setattr(choose, "KINDS", {"openvino": Counted})
+    monkeypatch.setattr(choose, "KINDS", {"openvino": (Counted,)})
     for precision in ("fp32", "bf16"):
         choose.prepare(network, shape, "openvino", precision, 1)()
     kept = [choose.known(network, "openvino", precision, 1) for precision in ("fp32", "bf16")]

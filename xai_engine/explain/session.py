@@ -208,15 +208,18 @@ class Session(Progress):
             self.compile()
         return self._compiled is not None
 
-    def compiled(self, network: nn.Module, shape: tuple[int, int, int]) -> Backend | None:
-        """A network, or a part of one, on the backend that the policy asks for; None where that is torch."""
+    def compiled(
+        self, network: nn.Module, shape: tuple[int, int, int], entrance: bool = True
+    ) -> Backend | None:
+        """A network, or with entrance=False what lies behind its first layers, on the backend that the policy asks for;
+        None where that is torch."""
         policy = getattr(self.classifier, "policy", None)
         if policy is None or policy.backend == "torch" or self.classifier.device != "cpu":
             return None
         about = (policy.backend, self.classifier.precision, policy.threads)
         choice = choose.known(network, *about)
         if choice is None:
-            choice = self.awaited(choose.prepare(network, shape, *about))
+            choice = self.awaited(choose.prepare(network, shape, *about, entrance, self.tick))
         return choice.backend
 
     def from_pool(self, shared: Shared) -> dict[str, float]:

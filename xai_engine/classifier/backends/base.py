@@ -94,6 +94,36 @@ def folded(network: nn.Module) -> fx.GraphModule:
     return found.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
+# by network: its weights' fingerprint, and its graph or why there is none
+_WRITTEN: WeakKeyDictionary[nn.Module, tuple[tuple[float, ...], fx.GraphModule | str]] = WeakKeyDictionary()
+
+
+def written(network: nn.Module, tick: Callable[[], object] = lambda: None) -> fx.GraphModule:
+    """`folded` of a clean copy, made once per network and weights: nobody may change it. Not in a thread of its own either.
+
+    Raises Unavailable where the network cannot be written down. tick: called between the steps, some hundredths of a second each.
+    """
+    if isinstance(network, fx.GraphModule) and not any(
+        isinstance(m, nn.BatchNorm2d) for m in network.modules()
+    ):
+        return network  # a part of one that was written before
+    weights = fingerprint(network)
+    kept = _WRITTEN.get(network)
+    if kept is None or kept[0] != weights:
+        tick()
+        copied = clean_copy(network)
+        tick()
+        try:
+            found: fx.GraphModule | str = folded(copied)
+        except Exception as error:  # torch.fx refuses in many ways
+            found = f"the network cannot be followed ({type(error).__name__})"
+        kept = _WRITTEN[network] = (weights, found)
+        tick()
+    if isinstance(kept[1], str):
+        raise Unavailable(kept[1])
+    return kept[1]
+
+
 def fingerprint(network: nn.Module) -> tuple[float, ...]:
     """Changes when a weight or a buffer changes, so that no stale copy is used."""
     tensors = [*network.parameters(), *network.buffers()]

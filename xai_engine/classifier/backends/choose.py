@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import fx, nn
 
-from xai_engine.classifier.backends.base import Backend, Unavailable, clean_copy, fingerprint
+from xai_engine.classifier.backends.base import Backend, Unavailable, clean_copy, fingerprint, written
 from xai_engine.classifier.backends.compiled import OnnxRuntime, OpenVino
 from xai_engine.errors import UsageError
 
@@ -18,9 +20,17 @@ TOLERANCE = 1e-4  # of 1 + |output|: largest difference to torch in fp32 on the 
 FASTER = 1.2  # times faster than torch, or the compiled copy is not worth its second truth
 PROBE = 4  # images
 
-KINDS: dict[str, type[OpenVino] | type[OnnxRuntime]] = {"openvino": OpenVino, "onnx": OnnxRuntime}
-
-
+_Shape = tuple[int, int, int]
+_Kind = Callable[[nn.Module, fx.GraphModule | None, _Shape, int, bool], Backend]
+# by name, in the order in which they are tried: an operation in place can make a network another one than its graph, so where that
+# gives other scores the network itself is converted
+KINDS: dict[str, tuple[_Kind, ...]] = {
+    "openvino": (
+        lambda network, graph, shape, threads, entrance: OpenVino(network, shape, threads, graph, entrance),
+        lambda network, graph, shape, threads, entrance: OpenVino(network, shape, threads, None, entrance),
+    ),
+    "onnx": (lambda network, graph, shape, threads, entrance: OnnxRuntime(network, shape, threads),),
+}
 _Wanted = tuple[str, str, int]
 
 
@@ -45,17 +55,28 @@ def known(network: nn.Module, wanted: str, precision: str, threads: int) -> Choi
 
 
 def prepare(
-    network: nn.Module, shape: tuple[int, int, int], wanted: str, precision: str, threads: int
+    network: nn.Module,
+    shape: _Shape,
+    wanted: str,
+    precision: str,
+    threads: int,
+    entrance: bool = True,
+    tick: Callable[[], object] = lambda: None,
 ) -> Callable[[], Choice]:
-    """Copy the network now; the returned function compiles, verifies and times, and may run in another thread.
+    """Copy the network now and write it down; the returned function compiles, verifies and times, and may run in another thread.
 
+    entrance: whether what the network is given is an image, or what another's first layers made of one. tick: called between
+    what cannot be left to another thread.
     wanted: "openvino" or "onnx" by name (UsageError where it cannot be had), "auto" for the first that is installed, gives what
     torch gives and is clearly faster.
     """
     copied, weights = clean_copy(network), fingerprint(network)
+    graph: fx.GraphModule | None = None
+    with suppress(Unavailable):
+        graph = written(network, tick)
 
     def work() -> Choice:
-        choice = _choose(copied, shape, wanted, precision, threads)
+        choice = _choose(copied, graph, shape, wanted, precision, threads, entrance)
         of, choices = _KEPT.get(network, ((), {}))
         others = choices if of == weights else {}  # weights that changed: nothing of before holds
         _KEPT[network] = (weights, {**others, (wanted, precision, threads): choice})
@@ -65,7 +86,13 @@ def prepare(
 
 
 def _choose(
-    network: nn.Module, shape: tuple[int, int, int], wanted: str, precision: str, threads: int
+    network: nn.Module,
+    graph: fx.GraphModule | None,
+    shape: _Shape,
+    wanted: str,
+    precision: str,
+    threads: int,
+    entrance: bool,
 ) -> Choice:
     probe = torch.randn(PROBE, *shape, generator=torch.Generator().manual_seed(0))
     plain = network.to(memory_format=torch.channels_last)
@@ -79,22 +106,14 @@ def _choose(
     times: dict[str, float] = {}
     reasons: list[str] = []
     best: Backend | None = None
-    for name, kind in KINDS.items():
+    for name, kinds in KINDS.items():
         if wanted not in ("auto", name):
             continue
-        try:
-            backend: Backend = kind(network, shape, threads)
-            found = backend.outputs(probe, "fp32")
-        except Unavailable as error:
-            reasons.append(str(error))
+        found, why = _verified(name, kinds, (network, graph, shape, threads, entrance), probe, truth)
+        if found is None:
+            reasons.append(why)
             continue
-        except Exception as error:  # a compiled copy that fails is one we do not use
-            reasons.append(f"{name} fails on this network ({type(error).__name__})")
-            continue
-        off = float(((found - truth).abs() / (1.0 + truth.abs())).max())
-        if not off <= TOLERANCE:
-            reasons.append(f"{name} gives other scores than torch (by {off:.2g})")
-            continue
+        backend = found
         if wanted == name:
             return Choice(backend, f"{name}, as asked for")
         reduced = precision if precision in backend.precisions else "fp32"
@@ -110,6 +129,28 @@ def _choose(
     if ratio < FASTER:
         return Choice(None, f"torch: {best.name} is not clearly faster here ({ratio:.1f} times)", times)
     return Choice(best, f"{best.name}: {ratio:.1f} times as fast as torch here", times)
+
+
+def _verified(
+    name: str, kinds: tuple[_Kind, ...], about: tuple[Any, ...], probe: torch.Tensor, truth: torch.Tensor
+) -> tuple[Backend | None, str]:
+    """The first that gives what torch gives; else why the last does not."""
+    why = ""
+    for kind in kinds:
+        try:
+            backend = kind(*about)
+            found = backend.outputs(probe, "fp32")
+        except Unavailable as error:
+            why = str(error)
+            continue
+        except Exception as error:  # a compiled copy that fails is one we do not use
+            why = f"{name} fails on this network ({type(error).__name__})"
+            continue
+        off = float(((found - truth).abs() / (1.0 + truth.abs())).max())
+        if off <= TOLERANCE:
+            return backend, ""
+        why = f"{name} gives other scores than torch (by {off:.2g})"
+    return None, why
 
 
 def _milliseconds(work: Callable[[], torch.Tensor]) -> float:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from xai_engine.classifier.backends.base import AtOnce, Unavailable
-from xai_engine.classifier.backends.mixed import mixed
+from xai_engine.classifier.backends.mixed import FIRST, mixed
+from xai_engine.classifier.backends.writer import Writer
 
 DEEP = 8  # batches under way at a time, at most: while one is computed the next is made
 
@@ -27,21 +28,26 @@ class OpenVino:
     name = "openvino"
     precisions: tuple[str, ...] = ("fp32", "bf16")
 
-    def __init__(self, network: nn.Module, shape: tuple[int, int, int], threads: int) -> None:
-        """network: a clean copy. Raises Unavailable."""
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: tuple[int, int, int],
+        threads: int,
+        graph: fx.GraphModule | None = None,
+        entrance: bool = True,
+    ) -> None:
+        """network: a clean copy; graph: the same written down (`base.folded`), which spares its conversion where all of its
+        operations are known to `writer`. entrance: whether what is given to it is an image, see `mixed`. Raises Unavailable.
+        """
         if importlib.util.find_spec("openvino") is None:
             raise Unavailable("OpenVINO is not installed (pip install radiolucent[openvino])")
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")
-            import openvino
+        import openvino
 
-            try:
-                self._model = openvino.convert_model(network, example_input=torch.zeros(2, *shape))
-                self._model.reshape([-1, *shape])
-            except Exception as error:
-                raise Unavailable(f"OpenVINO cannot take this network ({_first_line(error)})") from None
+        self._model = _written(graph, shape)
+        if self._model is None:
+            self._model = _converted(network, shape)
         self._core = openvino.Core()
-        self._threads = threads
+        self._threads, self._entrance = threads, entrance
         self._requests: dict[str, list[list[Any]]] = {}
         self._turns: dict[str, int] = {}
         self._held: dict[
@@ -56,7 +62,7 @@ class OpenVino:
         if precision not in self._requests:
             model, hint = self._model, "f32"
             if precision == "bf16":
-                model = _mixed(self._model)
+                model = _mixed(self._model, self._entrance)
                 if model is None:
                     model, hint = self._model, "bf16"
             compiled = self._core.compile_model(model, "CPU", settings(self._threads, hint))
@@ -104,10 +110,32 @@ def settings(threads: int, hint: str = "f32") -> dict[str, Any]:
     }
 
 
-def _mixed(model: Any) -> Any | None:
+def _written(graph: fx.GraphModule | None, shape: tuple[int, int, int]) -> Any | None:
+    """None where an operation is not known."""
+    try:
+        return None if graph is None else Writer(graph, shape).model()
+    except Unavailable:
+        return None
+
+
+def _converted(network: nn.Module, shape: tuple[int, int, int]) -> Any:
+    """By OpenVINO's own converter, which traces the network and takes seconds. Raises Unavailable."""
+    import openvino
+
+    with warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")
+        try:
+            model = openvino.convert_model(network, example_input=torch.zeros(2, *shape))
+            model.reshape([-1, *shape])
+        except Exception as error:
+            raise Unavailable(f"OpenVINO cannot take this network ({_first_line(error)})") from None
+    return model
+
+
+def _mixed(model: Any, entrance: bool) -> Any | None:
     """The model with later layers in bf16; None where that cannot be written down."""
     try:
-        return mixed(model)
+        return mixed(model, FIRST if entrance else 0.0)
     except Exception:  # an operation that does not allow it: then the plugin rounds as it sees fit
         return None
 

@@ -88,7 +88,7 @@ def prepare(
     wanted: str = "torch",
     tick: Callable[[], None] = lambda: None,
 ) -> Callable[[], Choice]:
-    """Copy and fold the network now (see `base.folded`); the returned function verifies and times, and may run in another
+    """Copy and fold the network now (see `base.written`); the returned function verifies and times, and may run in another
     thread.
 
     key: what tells scores and settings apart. wanted: the backend asked for; OpenVINO is tried for "openvino" and, where it
@@ -98,9 +98,7 @@ def prepare(
     place, size = (key, fingerprint(network)), unit_size(1.5 * operations(network, shape), MOST)
     tick()
     copied = clean_copy(network)
-    tick()
-    folded, why = _folded(copied)
-    tick()
+    folded, why = _folded(network, tick)
 
     def work() -> Choice:
         choice = _choose(copied, folded, why, shape, score, size, threads, wanted)
@@ -179,14 +177,16 @@ def _seconds(way: InputGradients, probe: torch.Tensor) -> float:
     return min(spent)
 
 
-def _folded(network: nn.Module) -> tuple[torch.fx.GraphModule | None, str]:
+def _folded(
+    network: nn.Module, tick: Callable[[], None] = lambda: None
+) -> tuple[torch.fx.GraphModule | None, str]:
     """A copy with batch normalisation folded into the convolutions before it, None where that cannot be had; why that is
     none, or no better than the network.
     """
     try:
-        found = base.folded(network)
-    except Exception as error:  # tracing refuses in many ways; what cannot be traced stays with autograd
-        return None, f"the network cannot be followed ({type(error).__name__})"
+        found = base.written(network, tick)
+    except Unavailable as error:  # what cannot be traced stays with autograd
+        return None, str(error)
     norms = [sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) for net in (network, found)]
     return found, "nothing to fold" if norms[0] == norms[1] else ""
 

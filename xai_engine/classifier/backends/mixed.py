@@ -20,9 +20,10 @@ _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 _SOURCES = ("Constant", "Parameter", "Result")
 
 
-def mixed(model: Any) -> Any | None:
+def mixed(model: Any, fp32: float = FIRST) -> Any | None:
     """A copy of an openvino.Model; None where it has no two convolutions or its shapes are not known but for the images.
 
+    fp32: share of the multiplications that stays so, at the entrance; 0 for a network whose entrance is another's work.
     Raises whatever OpenVINO raises on a model whose operations do not allow it.
     """
     from openvino import Type, opset13
@@ -38,7 +39,7 @@ def mixed(model: Any) -> Any | None:
     first, spent = 0, 0.0
     for index, cost in zip(found, costs, strict=True):
         spent += float(cost or 0.0)
-        if spent > FIRST * sum(float(c or 0.0) for c in costs):
+        if spent > fp32 * sum(float(c or 0.0) for c in costs):
             first = index
             break
     between = order[first : found[-1] + 1]
