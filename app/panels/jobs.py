@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from PySide6.QtCore import QEvent, QSize, Qt, QTimer
+from PySide6.QtCore import QElapsedTimer, QEvent, QSize, Qt, QTimer
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QProgressBar, QToolButton, QWidget
 from shiboken6 import isValid
 
@@ -14,9 +14,10 @@ from app.panels.text import menu_text, tip
 from app.theme import current_tokens
 from xai_engine.runtime.run import Progress
 
-PATIENCE_MS = 350
-"""Jobs that are over sooner are not shown: what only flashes up distracts."""
-
+PATIENCE_MS = 60
+"""Jobs that are over sooner are not shown."""
+LINGER_MS = 500
+"""The bar stays at least so long: what only flashes up distracts."""
 
 LONGEST_TITLE = 240
 """Pixels; longer titles (they may hold file names) are cut in the middle."""
@@ -71,6 +72,10 @@ class JobsBar(QWidget):
         self._patience.setSingleShot(True)
         self._patience.setInterval(PATIENCE_MS)
         self._patience.timeout.connect(self._update)
+        self._since = QElapsedTimer()
+        self._linger = QTimer(self)
+        self._linger.setSingleShot(True)
+        self._linger.timeout.connect(self._rest)
         self._tint()
         self.hide()
 
@@ -116,15 +121,32 @@ class JobsBar(QWidget):
         self._stopping.discard(task)
         if not self.tasks:
             self._patience.stop()
-            self.hide()
+            self._rest()
         elif not self.isHidden():
             self._update()
+
+    def _rest(self) -> None:
+        """Nothing runs: hide, but not what has only just come into sight."""
+        if self.tasks or self.isHidden():
+            return
+        left = LINGER_MS - self._since.elapsed()
+        if left <= 0:
+            self.hide()
+            return
+        self.bar.setTextVisible(True)
+        self.bar.setValue(self.bar.maximum())
+        self.time.setText("")
+        self.cancel.setEnabled(False)
+        self.others.hide()
+        self._linger.start(int(left))
 
     def _update(self) -> None:
         task = self.current
         if task is None:
-            self.hide()
+            self._rest()
             return
+        if self.isHidden():
+            self._since.start()
         progress = self._progress.get(task)
         stopping = task in self._stopping
         middle = Qt.TextElideMode.ElideMiddle

@@ -31,6 +31,7 @@ from xai_engine.radiograph import display
 from xai_engine.radiograph.colour import LayerStyle
 from xai_engine.radiograph.regions import Region
 from xai_engine.radiograph.types import Radiograph
+from xai_engine.runtime.run import Progress
 
 KEPT = 6  # images whose pixels stay in memory while others are shown
 SUFFIXES = {".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ""}
@@ -75,6 +76,7 @@ class Reading(QObject):
         self._predicting: set[str] = set()
         self._wanted: Path | None = None
         self._warming = False
+        self._loading = ""  # what the model is doing before it can classify
         self._behind: Path | None = None
         engine.worker_died.connect(self._worker_died)
         case.changed.connect(self._case_changed)
@@ -87,6 +89,7 @@ class Reading(QObject):
             return
         self._warming = True
         task = self.engine.warm_up()
+        task.progressed.connect(self._tell)
         task.done.connect(self._warm)
         task.failed.connect(self._no_model)
         task.ended.connect(self._warm_ended)
@@ -97,6 +100,7 @@ class Reading(QObject):
 
     def _warm_ended(self) -> None:
         self._warming = False
+        self._loading = ""
 
     def _no_model(self, error: RadiolucentError, detail: str) -> None:
         self.no_model.emit(f"There is no usable model: {error}", detail)
@@ -300,12 +304,24 @@ class Reading(QObject):
         path = self.studies.current
         sha = radiograph.sha256
         self._predicting.add(sha)
-        self.busy.emit("Classifying …")
+        self.busy.emit(self._loading or "Classifying …")
         task = self.engine.predict(radiograph)
+        task.progressed.connect(lambda value: self._tell(value, sha))
         task.done.connect(lambda value: self._predicted(path, sha, value))
         task.failed.connect(lambda error, detail: self._not_predicted(sha, error, detail))
         task.cancelled.connect(lambda: self.verdict_failed.emit("Classification was cancelled."))
         task.ended.connect(lambda: self._classified(sha))
+
+    def _tell(self, progress: Progress, sha: str = "") -> None:
+        """What is being done for the verdict that is awaited; sha: for which image, "" for the model, for all."""
+        text = (
+            f"{progress.message[:1].upper()}{progress.message[1:]} …" if progress.message else "Classifying …"
+        )
+        if not sha:
+            self._loading = text if self._warming else ""
+        shown = self.case.radiograph.sha256 if self.case.radiograph is not None else ""
+        if shown in self._predicting and sha in ("", shown):
+            self.busy.emit(text)
 
     def _classified(self, sha: str) -> None:
         self._predicting.discard(sha)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.explain.test_contract import StopAfter
 from xai_engine.analysis import pipeline, recall, tasks
 from xai_engine.classifier import bundle
 from xai_engine.classifier.predict import Classifier
@@ -29,7 +31,7 @@ from xai_engine.errors import (
 from xai_engine.evidence import record
 from xai_engine.evidence.case import CaseReview
 from xai_engine.explain import registry
-from xai_engine.radiograph import colour
+from xai_engine.radiograph import colour, correct
 from xai_engine.radiograph.read import read
 from xai_engine.radiograph.regions import Region
 from xai_engine.radiograph.types import Radiograph
@@ -280,3 +282,21 @@ def test_a_changed_style_is_drawn(case: CaseReview, tmp_path: Path) -> None:
     assert (plain / "grad-cam.png").read_bytes() != (hidden / "grad-cam.png").read_bytes()
     overlay = np.asarray(Image.open(hidden / "grad-cam.png"))
     assert np.array_equal(overlay[..., 0], pipeline.display.picture(case.radiograph, case.voi))
+
+
+def test_a_verdict_tells_what_it_is_at_and_company_changes_no_bit(
+    radiograph: Radiograph, image_file: Path, tiny_model: Path
+) -> None:
+    seen: list[Any] = []
+    tasks._CLASSIFIERS.clear()  # as in a new process
+    options: Any = {"model": tiny_model, "device": "cpu", "precision": "fp32"}
+    alone = tasks.predict(radiograph, run=Run(report=seen.append, min_interval_s=0.0), **options)
+    messages = [p.message for p in seen]
+    for words in ("loading the classifier", "finding the lungs", "classifying", "how sure it is"):
+        assert any(words in message for message in messages), (words, messages)
+    assert [p.fraction for p in seen] == sorted(p.fraction for p in seen)
+    other = correct.apply(radiograph, ("rotate-180",))
+    both = tasks.classifier(**options).predict([other, radiograph], Run())[1]
+    assert (both.logit, both.uncertainty) == (alone.logit, alone.uncertainty)
+    with pytest.raises(Cancelled):
+        tasks.predict(other, run=Run(cancel=StopAfter(1)), **options)

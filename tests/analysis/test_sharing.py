@@ -14,12 +14,14 @@ import pytest
 from tests.explain.test_contract import StopAfter
 from xai_engine import cli
 from xai_engine.analysis import pipeline, tasks
+from xai_engine.classifier import bundle
 from xai_engine.evidence import record
 from xai_engine.evidence.case import CaseReview
 from xai_engine.explain import registry
 from xai_engine.explain.types import Explanation
 from xai_engine.radiograph.read import read
 from xai_engine.radiograph.types import Radiograph
+from xai_engine.runtime.device import choose
 from xai_engine.runtime.run import Run
 
 SUPERPIXELS: dict[str, Any] = {"segments": 20, "samples": 240}
@@ -32,8 +34,18 @@ TOGETHER: tuple[tuple[str, dict[str, Any]], ...] = (
 OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def torch_alone(tiny_model: Path) -> Iterator[None]:
+    """Which backend is the fastest may change on a busy machine, and with it the last bits."""
+    tasks._CLASSIFIERS.clear()
+    policy = choose("cpu", "fp32", "torch")
+    tasks._CLASSIFIERS[str(tiny_model), "cpu", "fp32", 0] = bundle.load(tiny_model, policy)
+    yield
+    tasks._CLASSIFIERS.clear()
+
+
 @pytest.fixture(autouse=True)
-def fresh_process() -> Iterator[None]:
+def fresh_process(torch_alone: None) -> Iterator[None]:
     tasks._POOL.clear()
     yield
     tasks._POOL.clear()

@@ -46,6 +46,7 @@ def progress(fraction: float, left: float | None = None) -> Progress:
 @pytest.fixture
 def bar(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> JobsBar:
     monkeypatch.setattr(jobs, "PATIENCE_MS", 0)
+    monkeypatch.setattr(jobs, "LINGER_MS", 0)
     widget = JobsBar()
     qtbot.addWidget(widget)
     return widget
@@ -89,6 +90,30 @@ def test_short_jobs_are_not_shown(qtbot: QtBot) -> None:
     task = add(bar, "Reading")
     task.ended.emit()
     assert bar.isHidden()
+    assert not any(timer.isActive() for timer in bar.findChildren(QTimer))
+
+
+def test_it_comes_within_a_tenth_of_a_second_and_does_not_flash(qtbot: QtBot) -> None:
+    bar = JobsBar()
+    qtbot.addWidget(bar)
+    assert jobs.PATIENCE_MS < 100
+    task = add(bar, "Classifying")
+    assert bar._patience.isActive()
+    bar._patience.timeout.emit()
+    assert bar.isVisible()
+    task.progressed.emit(progress(0.3, 2.0))
+    task.ended.emit()
+    assert bar.isVisible()
+    assert bar.bar.text() == "100 %"
+    assert not bar.cancel.isEnabled()
+    bar.cancel.click()
+    second = add(bar, "LIME")  # takes its place at once
+    assert bar.title.text() == "LIME"
+    assert bar.cancel.isEnabled()
+    bar._linger.timeout.emit()
+    assert bar.isVisible()
+    second.ended.emit()
+    qtbot.waitUntil(bar.isHidden)
     assert not any(timer.isActive() for timer in bar.findChildren(QTimer))
 
 

@@ -46,7 +46,7 @@ def test_cancel(driver: Driver, consolidation: Path) -> None:
     assert "LIME" in window.jobs.title.text()
     window.jobs.cancel.click()
     driver.wait_idle()
-    assert not window.jobs.isVisible()
+    driver.until(lambda: not window.jobs.isVisible(), "the bar to go")
     for layer in case.layers:  # none, or what there was so far
         assert layer.explanation.partial
         assert np.isfinite(layer.explanation.values).all()
@@ -69,7 +69,7 @@ def test_the_standard_maps_are_three_jobs(driver: Driver, consolidation: Path) -
     for task in list(driver.window.jobs.tasks):
         task.cancel()
     driver.wait_idle()
-    assert not driver.window.jobs.isVisible()
+    driver.until(lambda: not driver.window.jobs.isVisible(), "the bar to go")
 
 
 def test_the_model_process_is_killed(driver: Driver, consolidation: Path, normal: Path) -> None:

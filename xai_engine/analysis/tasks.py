@@ -70,16 +70,21 @@ class Options(TypedDict, total=False):
 
 
 def classifier(
-    model: str | Path | None = None, device: str = "auto", precision: str = "auto", threads: int = 0
+    model: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    run: Run | None = None,
 ) -> Classifier:
-    """The loaded model, kept in this process. Raises ModelError, UsageError."""
+    """The loaded model, kept in this process. run: told of the loading, where it has to be. Raises ModelError, UsageError."""
     from xai_engine.classifier import bundle
     from xai_engine.runtime import device as devices
 
     folder = bundle.find(model)
     key = (str(folder), device, precision, threads)
     if key not in _CLASSIFIERS:
-        _CLASSIFIERS[key] = bundle.load(folder, devices.choose(device, precision, threads=threads))
+        policy = devices.choose(device, precision, threads=threads)
+        _CLASSIFIERS[key] = bundle.load(folder, policy, run)
         while len(_CLASSIFIERS) > _KEPT:
             _CLASSIFIERS.popitem(last=False)
     _CLASSIFIERS.move_to_end(key)
@@ -109,9 +114,8 @@ def warm_up(*, run: Run, **options: Unpack[Options]) -> tuple[ModelInfo, dict[st
 
     from xai_engine.explain import registry
 
-    run.check(0.5, "loading the model")
-    loaded = classifier(**options)
-    run.check(0.8, "warming up")
+    loaded = classifier(**options, run=run.part(0.3, 0.8))
+    run.check(0.8, "trying the model")
     loaded.scores(torch.zeros(1, *loaded.info.input_shape), loaded.info.classes[-1])
     run.step(1.0, "ready")
     return loaded.info, devices.environment(loaded.policy), registry.unsuited(loaded)
@@ -119,7 +123,9 @@ def warm_up(*, run: Run, **options: Unpack[Options]) -> tuple[ModelInfo, dict[st
 
 def predict(radiograph: Radiograph, *, run: Run, **options: Unpack[Options]) -> Prediction:
     """The verdict on one image; `readable` False where the gate refuses it. Raises ModelError, Cancelled."""
-    return classifier(**options).predict([radiograph], run)[0]
+    run.step(0.0, "reading the image")
+    loaded = classifier(**options, run=run.part(0.0, 0.1))
+    return loaded.predict([radiograph], run.part(0.1, 1.0))[0]
 
 
 def prepare(radiograph: Radiograph, *, run: Run, **options: Unpack[Options]) -> ModelInput:
@@ -145,9 +151,7 @@ def explain(
     which order, and whether this process made the maps before, changes no map: what is not there is made.
     Raises UsageError, RefusedImage for an image that the model may not read, ModelError, UnsupportedModel.
     """
-    from xai_engine.explain import registry
-
-    from xai_engine.explain import running
+    from xai_engine.explain import registry, running
 
     chosen = registry.create(method, **params)
     run.step(0.0, "preparing")

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-5  # of a number's or a map's own size: another thread count or batch size stays below
 _FLOOR = 1e-7  # numbers smaller than this count as zero
-# effort, place and moment differ between runs; what the reader wrote and chose to see is no result
+# effort, place and moment differ between runs (which backend is the fastest depends on what else the machine does); what
+# the reader wrote and chose to see is no result
 _NOT_COMPARED = {
-    "seconds", "created", "command", "options", "path", "environment", "engine_version", "reader", "voi", "style",
+    "seconds", "created", "command", "options", "path", "environment", "backend", "engine_version", "reader", "voi", "style",
 }  # fmt: skip
 _EFFORT = {"forwards", "backwards"}  # not compared where it was remembered
 

@@ -17,6 +17,7 @@ from xai_engine.classifier import manifest
 from xai_engine.classifier.types import ConformalLimits, ModelInfo, OperatingPoint
 from xai_engine.errors import ModelError
 from xai_engine.paths import models_dir
+from xai_engine.runtime.run import Run
 
 if TYPE_CHECKING:
     from xai_engine.classifier.predict import Classifier
@@ -100,8 +101,10 @@ def _conformal(value: dict[str, Any] | None) -> ConformalLimits | None:
     return ConformalLimits(float(value["error_rate"]), (first, last), str(value["population"]))
 
 
-def load(bundle: Path, policy: DevicePolicy | None = None) -> Classifier:
-    """Verify and load. Raises ModelError for a missing, altered or unfit bundle."""
+def load(bundle: Path, policy: DevicePolicy | None = None, run: Run | None = None) -> Classifier:
+    """Verify and load. Raises ModelError for a missing, altered or unfit bundle, Cancelled."""
+    run = run or Run()
+    run.check(0.0, "loading the libraries")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -113,18 +116,22 @@ def load(bundle: Path, policy: DevicePolicy | None = None) -> Classifier:
     from xai_engine.classifier.preprocess import PreprocessSpec
     from xai_engine.classifier.weights import digest
 
+    run.check(0.1, "checking the model's files")
     description = info(bundle)
     config = read_json(bundle / "configs" / "inference.json")
     try:
+        run.check(0.2, "loading the classifier")
         network = build(config["network_def"])
         network.load_state_dict(load_file(bundle / "models" / "model.safetensors"))
         finder = None
         if "lungs_def" in config:
+            run.check(0.8, "loading the lung model")
             lungs = build(config["lungs_def"])
             lungs.load_state_dict(load_file(bundle / "models" / "lungs.safetensors"))
             finder = LungFinder(lungs)
         gate = None
         if "gate_def" in config:
+            run.check(0.9, "loading the gate")
             judge = build(config["gate_def"])
             judge.load_state_dict(load_file(bundle / "models" / "gate.safetensors"))
             gate = GateNetwork(judge)

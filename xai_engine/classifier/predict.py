@@ -42,6 +42,9 @@ PERTURBATIONS = (
 )
 _Grey = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], float]
 CACHE = 16  # prepared images kept per process
+AT_ONCE = (
+    3  # views of one pass on the processor; those of one image fill whole passes, so company changes no bit
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,13 +111,16 @@ class Classifier:
         """Lung fields of this radiograph; None when the bundle has no lung model."""
         return self.prepared([radiograph])[0].lungs
 
-    def prepared(self, radiographs: Sequence[Radiograph]) -> list[Prepared]:
-        """Prepare several images, the lung model in one batch. The last few are remembered by file hash."""
+    def prepared(self, radiographs: Sequence[Radiograph], run: Run | None = None) -> list[Prepared]:
+        """Prepare several images, the lung model in one batch. The last few are remembered by file hash. Raises Cancelled."""
+        run = run or Run()
         missing = {r.sha256: r for r in radiographs if r.sha256 not in self._prepared}
         greys = [(*preprocess.upright_grey(r), preprocess.pixel_aspect(r)) for r in missing.values()]
+        run.check(0.1, "finding the lungs")
         fields: Sequence[LungFields | None] = self.finder.find(greys) if self.finder else [None] * len(greys)
         looks: Sequence[Impression | None] = [None] * len(greys)
         if self.gate_network:
+            run.check(0.7, "looking whether it is a chest radiograph")
             looks = self.gate_network.look(greys)
         fresh: dict[str, Prepared] = {}
         for sha, (grey, valid, aspect), lungs, look in zip(missing, greys, fields, looks, strict=True):
@@ -312,18 +318,29 @@ class Classifier:
         run = run or Run()
         out: list[Prediction] = []
         for start in range(0, len(radiographs), 8):
-            run.check(
-                start / len(radiographs), "reading the images" if len(radiographs) > 1 else "classifying"
-            )
+            some = radiographs[start : start + 8]
+            told = run.part(start / len(radiographs), (start + len(some)) / len(radiographs))
+            told.check(0.0, "reading the images" if len(radiographs) > 1 else "reading the image")
             began = time.perf_counter()
-            part = self.prepared(radiographs[start : start + 8])
+            part = self.prepared(some, told.part(0.0, 0.3))
             views = np.concatenate([self._views(p) for p in part])
-            logits = self.scores(torch.from_numpy(views), self.info.classes[-1], "fp32").cpu().numpy()
-            logits = logits.reshape(len(part), 1 + len(PERTURBATIONS))
+            logits = self._view_scores(views, told.part(0.3, 1.0)).reshape(len(part), 1 + len(PERTURBATIONS))
             seconds = (time.perf_counter() - began) / len(part)
             out += [self._verdict(p, row, seconds) for p, row in zip(part, logits, strict=True)]
         run.check(1.0, "classified")
         return out
+
+    def _view_scores(self, views: npt.NDArray[np.float32], run: Run) -> npt.NDArray[np.float32]:
+        """(n,) scores of the last class, few views at a time on the processor, where more at once are no faster: so that it
+        can be told how far it is, and stopped."""
+        at_once = AT_ONCE if self.device == "cpu" else len(views)
+        found: list[npt.NDArray[np.float32]] = []
+        for start in range(0, len(views), at_once):
+            told = "classifying" if start == 0 else "classifying again with small changes: how sure it is"
+            run.check(start / len(views), told)
+            some = torch.from_numpy(views[start : start + at_once])
+            found.append(self.scores(some, self.info.classes[-1], "fp32").cpu().numpy())
+        return np.concatenate(found)
 
     def _views(self, prepared: Prepared) -> npt.NDArray[np.float32]:
         views = [prepared.input.array]
