@@ -162,12 +162,13 @@ def test_what_lies_behind_the_cut_runs_on_the_compiled_backend(monkeypatch: pyte
     expected = method.explain(ModuleClassifier(network, (1, 160, 160)), item, "pneumonia", Run())
     made: list[_Compiled] = []
 
-    def compiled(self: Session, rest: nn.Module, shape: tuple[int, int, int]) -> _Compiled:
+    def compiled(self: Session, rest: nn.Module, shape: tuple[int, int, int], entrance: bool) -> _Compiled:
+        assert not entrance
         made.append(_Compiled(rest))
         return made[-1]
 
     monkeypatch.setattr(Session, "compiled", compiled)
-    monkeypatch.setattr(Session, "is_compiled", lambda self, count: count >= 16)
+    monkeypatch.setattr("xai_engine.explain.session.COMPILE_MINIMUM", 16)
     model = ModuleClassifier(network, (1, 160, 160))
     found = method.explain(model, item, "pneumonia", Run())
     assert (found.backend, found.precision) == ("test", "fp32")

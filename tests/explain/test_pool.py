@@ -139,7 +139,7 @@ def test_few_superpixels_are_enumerated_as_ever() -> None:
 def test_cancelled_pool_gives_partial_maps_and_is_not_reused() -> None:
     methods = pair()
     pool, model, item = Pool.of(methods), classifier("lite"), image()
-    cut = running.explain(methods[0], model, item, "pneumonia", Run(seed=4, cancel=StopAfter(160)), pool)
+    cut = running.explain(methods[0], model, item, "pneumonia", Run(seed=4, cancel=StopAfter(60)), pool)
     assert cut.partial
     assert not pool.found
     whole = running.explain(methods[1], model, item, "pneumonia", Run(seed=4), pool)
@@ -251,7 +251,7 @@ def test_maps_of_three_are_the_same_in_any_order() -> None:
         classifier("lite"),
         image(),
         "pneumonia",
-        Run(seed=4, cancel=StopAfter(90)),
+        Run(seed=4, cancel=StopAfter(40)),
         Pool.of(methods),
     )
     assert stopped.partial

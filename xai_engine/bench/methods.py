@@ -359,7 +359,7 @@ class Bench:
             parts = hider(registry.create("kernel-shap"), session)  # type: ignore[arg-type]
             ends = np.stack([np.zeros(parts.count, bool), np.ones(parts.count, bool)])
             empty, full = session.scores(parts.images(ends)).tolist()
-            values = shap.worth(session, drawn.sets, parts.images)
+            values = shap.worth(session, drawn.sets, parts)
             return parts.map(shap.solve(drawn.sets, values, empty, full, drawn.weights))
 
     def occlusion(self) -> list[Figure]:

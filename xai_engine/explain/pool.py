@@ -192,6 +192,7 @@ class Pool:
         """The scored sets. None where this method shares with nobody, where so few superpixels were found that KernelSHAP
         enumerates them, or where the run was cancelled meanwhile.
         """
+        from xai_engine.explain.compute import combinations
         from xai_engine.explain.compute.shap import MOST_PLAYERS
         from xai_engine.explain.compute.superpixels import hider
 
@@ -212,9 +213,7 @@ class Pool:
         scored: list[float] = []
         session.plan(len(rows), "scoring changed images for several maps")
         with session.stoppable():
-            for _, _, scores in session.scored(
-                len(rows), lambda a, b: parts.images(rows[a:b]), features=lambda a, b: rows[a:b].astype(float)
-            ):
+            for _, _, scores in combinations.scored(session, parts, rows):
                 scored += scores.tolist()
         gaps = np.flatnonzero(place >= len(scored))  # of a run that was stopped: the first ends what is known
         values = np.array(scored, np.float64)[place[: gaps[0] if len(gaps) else len(place)]]

@@ -30,6 +30,7 @@ from xai_engine.explain.protocol import Explainable
 from xai_engine.runtime.run import Run
 
 if TYPE_CHECKING:
+    from xai_engine.explain.behind import Behind
     from xai_engine.explain.pool import Pool, Shared
 
 T = TypeVar("T")
@@ -85,6 +86,7 @@ class Session(Progress):
         self.backend = "torch"
         self.notes: list[str] = []
         self._compiled: Backend | None = None
+        self._modules: list[nn.Module] = []  # of the network, for the time of the session
         self._quick: quick_ways.InputGradients | None = None
         self._threads = 0  # torch's own, where `quicken` has taken them for whole images
         self._noticed = len(getattr(classifier, "notices", ()))
@@ -94,7 +96,7 @@ class Session(Progress):
 
     def __enter__(self) -> Session:
         with ExitStack() as stack:
-            found = stack.enter_context(as_found(self.network))
+            found = self._modules = stack.enter_context(as_found(self.network))
             stack.enter_context(own_torch_rng(self.x.device))
             looks = len(found)
             if self.classifier.device == "cpu":
@@ -149,7 +151,7 @@ class Session(Progress):
         in their order. Torch itself has computed when this returns."""
         compiled = self._compiled
         if compiled is None or precision not in compiled.precisions or self.is_tapped():
-            with self._torch_threads():
+            with self.all_threads():
                 found = self.classifier.scores(part, self.target, precision)
             return lambda: found
         self.backend = compiled.name
@@ -158,13 +160,13 @@ class Session(Progress):
 
     def is_tapped(self) -> bool:
         """Whether somebody looks into the network, or changes what a layer puts out: compiled copies know no hooks."""
-        return any(is_hooked(m) for m in modules(self.network))
+        return any(is_hooked(m) for m in self._modules or modules(self.network))
 
     def scored(
         self,
         count: int,
         make: Callable[[int, int], torch.Tensor],
-        begin: scoring.Begin | None = None,
+        behind: Behind | None = None,
         features: Callable[[int, int], FloatArray] | None = None,
         means: bool = False,
         before: int = 0,
@@ -173,7 +175,7 @@ class Session(Progress):
         scored the next is made, so `make` may be some batches ahead of what is yielded.
 
         make(start, stop) -> (stop - start, channels, rows, columns).
-        begin: as `begin` here, where what `make` gives is no image for the network.
+        behind: what takes what `make` gives, where that is no image but an activation within the network.
         features: (start, stop) -> (stop - start, p): what was changed in these images, for a map whose values are about the
         slopes of the scores on them or, with `means`, their covariances with the scores.
         before: images after which it is first asked whether bf16 will do, for a series that may end soon.
@@ -182,16 +184,18 @@ class Session(Progress):
         features bf16 is used, corrected, only if the map is expected to keep its ranks to `scoring.BF16_GATE` (see
         explain.precision); without, only if the scores keep them.
         """
-        if begin is None and self.is_compiled(count):
+        if behind is None and self.is_compiled(count):
             self.alone()
-        # where a compiled copy knows no bf16 its fp32 is faster than torch's bf16
-        precisions = ("fp32", "bf16") if self._compiled is None else self._compiled.precisions
-        under_way = scoring.UNDER_WAY if begin is None else scoring.IN_BLOCKS
-        if self._compiled is None:  # torch computes at once
-            under_way = 1
-        yield from scoring.scored(
-            self, count, make, begin or self.begin, precisions, features, means, under_way, before
+        begin, compiled, under_way = (
+            (self.begin, self._compiled, scoring.UNDER_WAY)
+            if behind is None
+            else (behind, behind.backend, scoring.IN_BLOCKS)
         )
+        # where a compiled copy knows no bf16 its fp32 is faster than torch's bf16
+        precisions = ("fp32", "bf16") if compiled is None else compiled.precisions
+        if compiled is None:  # torch computes at once
+            under_way = 1
+        yield from scoring.scored(self, count, make, begin, precisions, features, means, under_way, before)
 
     def compile(self) -> None:
         """From here on passes without gradients run on the backend that the classifier's policy asks for.
@@ -207,6 +211,12 @@ class Session(Progress):
         if count >= COMPILE_MINIMUM:
             self.compile()
         return self._compiled is not None
+
+    def compiled_for(
+        self, count: int, network: nn.Module, shape: tuple[int, int, int], entrance: bool
+    ) -> Backend | None:
+        """As `compiled`, where so many passes are to come that it pays."""
+        return self.compiled(network, shape, entrance) if count >= COMPILE_MINIMUM else None
 
     def compiled(
         self, network: nn.Module, shape: tuple[int, int, int], entrance: bool = True
@@ -273,7 +283,7 @@ class Session(Progress):
             leaf = batch[start : start + self.gradient_batch].detach().float().requires_grad_(True)
             self.tick()
             try:
-                with self._torch_threads(), torch.enable_grad():
+                with self.all_threads(), torch.enable_grad():
                     # a copy, so that a network whose first operation works in place does not change the leaf
                     values = self.classifier.differentiable_scores(leaf.clone(), self.target)
                     (gradient,) = self.differentiate(values, [leaf])
@@ -327,7 +337,7 @@ class Session(Progress):
             torch.set_num_threads(1)
 
     @contextmanager
-    def _torch_threads(self) -> Iterator[None]:
+    def all_threads(self) -> Iterator[None]:
         """All of torch's threads inside, for a pass by torch itself."""
         if not self._threads:
             yield

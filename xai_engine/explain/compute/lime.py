@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.linalg import hadamard
 from scipy.special import stdtrit
 
+from xai_engine.explain.compute import combinations
 from xai_engine.explain.compute.superpixels import Hider, hider
 from xai_engine.explain.methods.perturbation import Lime
 from xai_engine.explain.pool import Shared
@@ -133,11 +134,9 @@ def explain(method: Lime, session: Session) -> Attribution:
     session.plan(method.samples, "scoring changed images")
     looked = 0
     with session.stoppable():
-        for _, stop, values in session.scored(
-            method.samples,
-            lambda a, b: parts.images(shown[a:b]),
-            features=lambda a, b: shown[a:b].astype(float),
-            before=SOON * parts.count if stopping else 0,
+        soon = SOON * parts.count if stopping else 0
+        for _, stop, values in combinations.scored(
+            session, parts, shown, before=soon, likely=soon or method.samples
         ):
             scores += values.tolist()
             if stopping and stop - looked >= LOOK_EVERY and stop > 2 * parts.count:

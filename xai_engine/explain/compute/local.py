@@ -18,7 +18,6 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -27,20 +26,21 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from xai_engine.classifier.backends import base as backends
+from xai_engine.explain.compute import cuts
 
 LARGEST = 0.4  # share of an activation that may be touched before the whole is cheaper
 AGREEMENT = 1e-5  # of 1 + |score|, between windows computed both ways
 
 Starts = npt.NDArray[np.int64]
-_ALIKE = (
+ALIKE = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.Softplus,
     nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity,
 )  # fmt: skip
 _IN_PLACE: dict[type[nn.Module], Callable[[torch.Tensor], torch.Tensor]] = {
     nn.ReLU: torch.relu_, nn.ReLU6: lambda x: x.clamp_(0.0, 6.0),
 }  # fmt: skip
-_ALIKE_FUNCTIONS = (F.relu, F.relu6, F.silu, F.gelu, F.softplus, torch.relu, torch.tanh, torch.sigmoid)
-_ADDS = (operator.add, operator.iadd, torch.add)
+ALIKE_FUNCTIONS = (F.relu, F.relu6, F.silu, F.gelu, F.softplus, torch.relu, torch.tanh, torch.sigmoid)
+ADDS = (operator.add, operator.iadd, torch.add)
 
 
 @dataclass(slots=True, eq=False)
@@ -103,45 +103,24 @@ def prepare(
 
     image: (1, channels, rows, columns) on the CPU.
     """
-    key = backends.fingerprint(network)
-    kept = _WRITTEN.get(network)
-    written = kept
-    if kept is None or kept[0] != key:
-        try:
-            written = (key, backends.folded(backends.clean_copy(network)), {})
-        except Exception:  # torch.fx refuses in many ways, and full passes are always right
-            return lambda: None
-        _WRITTEN[network] = written
+    try:
+        graph = backends.written(network)
+    except backends.Unavailable:  # full passes are always right
+        return lambda: None
 
     def work() -> Plan | None:
         try:
-            assert written is not None
             with torch.inference_mode():
-                return _plan(written[1], image, size, starts, written[2])
+                return _plan(graph, image, size, starts)
         except Exception:  # an operation that is not known here
             return None
 
     return work
 
 
-# by network: its weights' fingerprint, the graph, and what lies behind each cut that was used
-_WRITTEN: WeakKeyDictionary[
-    nn.Module, tuple[tuple[float, ...], fx.GraphModule, dict[fx.Node, fx.GraphModule]]
-] = WeakKeyDictionary()
-
-
-def _plan(
-    graph: fx.GraphModule,
-    image: torch.Tensor,
-    size: tuple[int, int],
-    starts: Starts,
-    rests: dict[fx.Node, fx.GraphModule],
-) -> Plan | None:
+def _plan(graph: fx.GraphModule, image: torch.Tensor, size: tuple[int, int], starts: Starts) -> Plan | None:
     nodes = [n for n in graph.graph.nodes if n.op != "output"]
-    output = next(n for n in graph.graph.nodes if n.op == "output")
-    place = {node: index for index, node in enumerate(nodes)}
-    place[output] = len(nodes)
-    last_use = {node: max((place[user] for user in node.users), default=-1) for node in nodes}
+    narrow = set(cuts.narrow(graph))
     values: dict[fx.Node, _Value] = {}
     best = -1
     for index, node in enumerate(nodes):
@@ -156,33 +135,16 @@ def _plan(
         if value.share > LARGEST:
             break
         values[node] = value
-        live = [n for n in values if last_use[n] > index]
-        if live == [node] and node.op != "placeholder" and last_use[node] < len(nodes):
+        if node in narrow:
             best = index
     if best < 0:
         return None
+    before = tuple(nodes[: best + 1])
     cut = nodes[best]
-    wholes = {n: v.whole for n, v in values.items() if place[n] <= best}
     shape = values[cut].whole.shape
-    if cut not in rests:
-        rests[cut] = _rest(graph, cut, place)
-    return Plan(
-        graph,
-        tuple(nodes[: best + 1]),
-        cut,
-        rests[cut],
-        wholes,
-        (int(shape[1]), int(shape[2]), int(shape[3])),
-    )
-
-
-def _rest(graph: fx.GraphModule, cut: fx.Node, place: dict[fx.Node, int]) -> fx.GraphModule:
-    new = fx.Graph()
-    mapped: dict[fx.Node, fx.Node] = {cut: new.placeholder("activation")}
-    for node in graph.graph.nodes:
-        if node.op == "output" or place[node] > place[cut]:
-            mapped[node] = new.node_copy(node, lambda n: mapped[n])
-    return fx.GraphModule(graph, new).eval()
+    wholes = {n: values[n].whole for n in before}
+    rest = cuts.rest(graph, cut)
+    return Plan(graph, before, cut, rest, wholes, (int(shape[1]), int(shape[2]), int(shape[3])))
 
 
 class _Unknown(Exception):
@@ -227,29 +189,29 @@ def _step(
             and not isinstance(module.padding, str)
         ):
             kernel, stride, padding, dilation = (
-                _pair(v) for v in (module.kernel_size, module.stride, module.padding, module.dilation)
+                pair(v) for v in (module.kernel_size, module.stride, module.padding, module.dilation)
             )
             weight, bias, groups = module.weight, module.bias, module.groups
             convolve = lambda x: F.conv2d(x, weight, bias, stride, 0, dilation, groups)  # noqa: E731
             return _windowed(sources[0], whole, kernel, stride, padding, dilation, 0.0, convolve)
         if isinstance(module, nn.MaxPool2d) and not module.ceil_mode and not module.return_indices:
             kernel, stride, padding, dilation = (
-                _pair(v) for v in (module.kernel_size, module.stride, module.padding, module.dilation)
+                pair(v) for v in (module.kernel_size, module.stride, module.padding, module.dilation)
             )
             pool = lambda x: F.max_pool2d(x, kernel, stride, 0, dilation)  # noqa: E731
             return _windowed(sources[0], whole, kernel, stride, padding, dilation, float("-inf"), pool)
-        if isinstance(module, nn.AvgPool2d) and not module.ceil_mode and _pair(module.padding) == (0, 0):
-            kernel, stride = _pair(module.kernel_size), _pair(module.stride)
+        if isinstance(module, nn.AvgPool2d) and not module.ceil_mode and pair(module.padding) == (0, 0):
+            kernel, stride = pair(module.kernel_size), pair(module.stride)
             mean = lambda x: F.avg_pool2d(x, kernel, stride)  # noqa: E731
             return _windowed(sources[0], whole, kernel, stride, (0, 0), (1, 1), 0.0, mean)
-        if isinstance(module, _ALIKE):
+        if isinstance(module, ALIKE):
             only = len(node.all_input_nodes[0].users) == 1
             return _alike(sources[0], whole, _IN_PLACE.get(type(module), module) if only else module, only)
     elif node.op == "call_function" and not set(node.kwargs) - {"inplace"}:
-        if node.target in _ALIKE_FUNCTIONS and len(node.args) == 1:
+        if node.target in ALIKE_FUNCTIONS and len(node.args) == 1:
             function = node.target
             return _alike(sources[0], whole, lambda x: function(x))
-        if node.target in _ADDS and len(sources) == 2 and sources[0].whole.shape == sources[1].whole.shape:
+        if node.target in ADDS and len(sources) == 2 and sources[0].whole.shape == sources[1].whole.shape:
             return _joined(sources, whole, lambda parts: parts[0] + parts[1])
     elif node.op == "call_function" and node.target is torch.cat and node.kwargs == {"dim": 1}:
         return _joined(sources, whole, lambda parts: torch.cat(list(parts), 1))
@@ -258,7 +220,7 @@ def _step(
     raise _Unknown
 
 
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import comb
 
 import numpy as np
 import numpy.typing as npt
 
+from xai_engine.explain.compute import combinations
 from xai_engine.explain.compute.superpixels import Hider, hider
 from xai_engine.explain.methods.perturbation import KernelShap
 from xai_engine.explain.session import Attribution, Session
@@ -111,7 +111,7 @@ def kernel_shap(method: KernelShap, session: Session) -> Attribution:
         return Attribution(np.zeros(parts.labels.shape), segments=parts.labels)
     extra = {"superpixels": float(n)}
     if n <= MOST_PLAYERS and 2**n <= method.samples:
-        values = worth(session, every_set(n), parts.images)
+        values = worth(session, every_set(n), parts)
         extra["samples"] = float(len(values))
         if len(values) < 2**n:
             return Attribution(
@@ -123,7 +123,7 @@ def kernel_shap(method: KernelShap, session: Session) -> Attribution:
         ends = session.scores(parts.images(np.stack([np.zeros(n, bool), np.ones(n, bool)])))
         empty, full = float(ends[0]), float(ends[1])
         sets = paired_sets(session.run.rng(41), max(1, (method.samples - 2) // 2), n)
-        values = worth(session, sets, parts.images)
+        values = worth(session, sets, parts)
         done = len(values) // 2 * 2
         extra["samples"] = float(done)
         if done < 2:
@@ -149,17 +149,11 @@ def _result(
     return Attribution(parts.map(found), off, enough, notes, parts.labels, extra)
 
 
-def worth(
-    session: Session, sets: npt.NDArray[np.bool_], images: Callable[[npt.NDArray[np.bool_]], object]
-) -> FloatArray:
+def worth(session: Session, sets: npt.NDArray[np.bool_], parts: Hider) -> FloatArray:
     """Scores of the images in which only these superpixels are shown; fewer than asked when cancelled."""
     values: list[float] = []
     session.plan(len(sets), "scoring changed images")
     with session.stoppable():
-        for _, _, scores in session.scored(
-            len(sets),
-            lambda a, b: images(sets[a:b]),  # type: ignore[arg-type,return-value]
-            features=lambda a, b: sets[a:b].astype(float),
-        ):
+        for _, _, scores in combinations.scored(session, parts, sets):
             values += scores.tolist()
     return np.array(values)

@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xai_engine.classifier.backends.base import Backend
+from xai_engine.explain.behind import Behind
 from xai_engine.explain.compute import local
 from xai_engine.explain.compute.baselines import baseline
 from xai_engine.explain.methods.perturbation import Occlusion
-from xai_engine.explain.scoring import Finished
 from xai_engine.explain.session import Attribution, Session
 
 FEWEST = 16  # windows below which writing the network down costs more than it saves
@@ -65,7 +64,7 @@ def occlusion(method: Occlusion, session: Session) -> Attribution:
         scored = (
             session.scored(len(places), make)
             if shared is None
-            else session.scored(len(places), shared.make, shared.begin)
+            else session.scored(len(places), shared.make, shared.behind)
         )
         for start, stop, scores in scored:
             for (r, c), score in zip(places[start:stop], scores, strict=True):
@@ -77,27 +76,25 @@ def occlusion(method: Occlusion, session: Session) -> Attribution:
 
 
 class _Prefix:
-    """Windows whose first operations are computed on what they touch; see compute.local. What lies behind runs on the
-    backend that the policy asks for."""
+    """Windows whose first operations are computed on what they touch; see compute.local."""
 
     def __init__(
         self,
         session: Session,
         plan: local.Plan,
-        behind: torch.Tensor,
+        hidden: torch.Tensor,
         starts: npt.NDArray[np.int64],
         size: tuple[int, int],
-        backend: Backend | None,
     ) -> None:
-        self.session, self.plan, self.starts, self.size, self.backend = session, plan, starts, size, backend
-        self.hidden = behind
-        self.rest = plan.rest.to(memory_format=torch.channels_last)
+        self.session, self.plan, self.starts, self.size = session, plan, starts, size
+        self.hidden = hidden
+        self.behind = Behind.of(session, plan.rest, plan.shape, len(starts))
         self.ahead = (0, 0, torch.empty(0))
 
     @staticmethod
     def of(
         session: Session,
-        behind: torch.Tensor,
+        hidden: torch.Tensor,
         places: list[tuple[int, int]],
         size: tuple[int, int],
         make: Callable[[int, int], torch.Tensor],
@@ -109,18 +106,8 @@ class _Prefix:
         plan = session.awaited(local.prepare(session.network, session.x, size, starts))
         if plan is None:
             return None
-        backend = None
-        if session.is_compiled(len(places)):
-            backend = session.compiled(plan.rest, plan.shape)
-            if backend is None:
-                return None  # full passes on a compiled network are faster than what torch makes of the rest
-            session.alone()
-        out = _Prefix(session, plan, behind, starts, size, backend)
-        expected = session.scores(make(0, VERIFIED))
-        found = session.taken(out.begin(out.make(0, VERIFIED), "fp32"))
-        if not np.all(np.abs(found - expected) <= local.AGREEMENT * (1 + np.abs(expected))):
-            return None
-        return out
+        out = _Prefix(session, plan, hidden, starts, size)
+        return out if out.behind.agrees(out.make(0, VERIFIED), make(0, VERIFIED), local.AGREEMENT) else None
 
     def make(self, start: int, stop: int) -> torch.Tensor:
         """(n, channels, rows, columns) at the cut, float32, computed for several batches at a time: the touched parts are small.
@@ -133,14 +120,3 @@ class _Prefix:
             found = self.plan.activations(under, starts, self.size, self.session.tick)
             self.ahead = (first, last, found)
         return found[start - first : stop - first]
-
-    def begin(self, cut: torch.Tensor, precision: str) -> Finished:
-        """Begin with what lies behind the cut; the returned function waits for the scores."""
-        session, backend = self.session, self.backend
-        if backend is not None and precision in backend.precisions:
-            session.backend = backend.name
-            outputs = backend.start(cut, precision)
-            return lambda: session.classifier.score_of(outputs(), session.target)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            found = self.rest(cut.contiguous(memory_format=torch.channels_last)).float()
-        return lambda: session.classifier.score_of(found, session.target)
