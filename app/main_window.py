@@ -10,6 +10,7 @@ from typing import Any
 from PySide6.QtCore import QByteArray, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent, QShowEvent
 from PySide6.QtWidgets import (
+    QAbstractButton,
     QDockWidget,
     QLabel,
     QMainWindow,
@@ -36,6 +37,7 @@ from app.panels.tags import TagsPanel
 from app.panels.trust import TrustPanel
 from app.settings import SettingsStore
 from app.theme import Theme, Tokens
+from app.window import focus
 from app.window.actions import Commands, fill_toolbar
 from app.window.files import Files
 from app.window.help import Help
@@ -71,6 +73,7 @@ class MainWindow(QMainWindow):
         self.help = Help(self)
         self.setWindowTitle(TITLE)
         self.setAcceptDrops(True)
+        self.focus_ring = focus.FocusRing(self)
         self._first_show = True
         self._make_centre()
         self._make_docks()
@@ -118,8 +121,10 @@ class MainWindow(QMainWindow):
         self.tags = TagsPanel(self.case)
         self.inspector = QTabWidget()
         self.inspector.setDocumentMode(True)
+        self.inspector.tabBar().setAccessibleName("Inspector")
         maps = QTabWidget()
         maps.setDocumentMode(True)
+        maps.tabBar().setAccessibleName("Maps")
         maps.addTab(self.layers, "Layers")
         maps.addTab(self.explain_panel, "Methods")
         maps.addTab(self.channels, "Activations")
@@ -139,6 +144,14 @@ class MainWindow(QMainWindow):
     def _dock(self, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
         dock = QDockWidget(title, self)
         dock.setObjectName(title)
+        for name, words in (
+            ("qt_dockwidget_floatbutton", "Take it out of the window, or put it back"),
+            ("qt_dockwidget_closebutton", f"Hide it; View → {title} brings it back"),
+        ):
+            button = dock.findChild(QAbstractButton, name)
+            if button is not None:
+                button.setToolTip(words)
+                button.setAccessibleDescription(words)
         dock.setWidget(widget)
         self.addDockWidget(area, dock)
         return dock
@@ -359,6 +372,10 @@ class MainWindow(QMainWindow):
         if event.key() == Qt.Key.Key_Escape and self.messages.dismiss_latest():
             return
         super().keyPressEvent(event)
+
+    def focusNextPrevChild(self, next: bool) -> bool:
+        """Tab and Shift+Tab, in the order of the layout."""
+        return focus.follow(self, self.focusWidget(), next)
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)

@@ -104,7 +104,7 @@ class ChannelsPanel(QWidget):
             self._grid.setColumnStretch(number, 1)
         column.addLayout(self._grid)
         column.addStretch(1)
-        area = scrolled(inner)
+        area = scrolled(inner, "Strongest channels")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(area)

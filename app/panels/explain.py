@@ -140,7 +140,7 @@ class ExplainPanel(QWidget):
         column.addWidget(self.reading)
         column.addWidget(self.more)
         column.addStretch(1)
-        scroll = scrolled(inner)
+        scroll = scrolled(inner, "Methods")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)

@@ -242,7 +242,7 @@ class FindingPanel(QWidget):
             column.addWidget(widget)
         column.addStretch(1)
         column.addWidget(self.research)
-        scroll = scrolled(inner)
+        scroll = scrolled(inner, "Finding")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)

@@ -243,7 +243,7 @@ class LayersPanel(QWidget):
         self._stack.setContentsMargins(0, 0, 2, 0)
         self._stack.setSpacing(6)
         self._stack.addStretch(1)
-        scroll = scrolled(inner)
+        scroll = scrolled(inner, "Maps of this image")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 6, 6, 6)
         layout.addLayout(head)

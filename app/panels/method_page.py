@@ -47,7 +47,7 @@ class MethodPage(QWidget):
         column.addLayout(head)
         column.addLayout(self._body)
         column.addStretch(1)
-        self.area = scrolled(inner)
+        self.area = scrolled(inner, "How to read this map")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.area)

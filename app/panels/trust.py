@@ -104,7 +104,7 @@ class TrustPanel(QWidget):
         self._stack.setSpacing(6)
         self._stack.addWidget(self.empty)
         self._stack.addStretch(1)
-        self.area = scrolled(inner)
+        self.area = scrolled(inner, "Reliability cards")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (self.tools, self.busy):

@@ -145,12 +145,24 @@ class Commands:
             ("+  −", "Zoom in, zoom out"),
             ("Arrows", "Pan, or move the selected region; with Shift: faster"),
         ]
+        pages["Edit"].append(("Backspace", "Delete region"))
         pages["Tools"].append(("Return", "Close a polygon"))
+        copy = QKeySequence(QKeySequence.StandardKey.Copy).toString(QKeySequence.SequenceFormat.NativeText)
         pages["Mouse"] = [
-            ("Left drag", "The chosen tool"),
+            ("Left drag", "The chosen tool; with Shift a rectangle becomes a square, an ellipse a circle"),
+            ("Double click", "Close a polygon"),
             ("Middle drag", "Pan"),
             ("Right drag", "Zoom"),
             ("Wheel", "Zoom at the cursor"),
+        ]
+        pages["Lists"] = [
+            ("Return", "Studies: show the image"),
+            ("Del", "Studies: take the image off the list; regions: delete the region"),
+            ("F2", "Regions: rename"),
+            (copy, "Regions and tags: copy for a spreadsheet"),
+        ]
+        pages["Everywhere"] = [
+            ("Tab", "To the next control, from top to bottom; with Shift: back"),
             ("Esc", "Cancel drawing, close the message"),
         ]
         return list(pages.items())
