@@ -70,6 +70,11 @@ def is_hooked(module: nn.Module) -> bool:
     return any(not getattr(hook, "is_look", False) for hook in module._forward_pre_hooks.values())
 
 
+def any_hooked(found: list[nn.Module]) -> bool:
+    """`is_hooked` of any; asked before every pass, so those without hooks, nearly all, cost one look each."""
+    return any(is_hooked(m) for m in found if m._forward_hooks or m._forward_pre_hooks)
+
+
 def lies_over(module: nn.Module, output: torch.Tensor, image: torch.Tensor) -> bool:
     """Whether (n, channels, rows, columns) is a coarser grid over the image: four axes, about the same proportions.
 

@@ -24,7 +24,7 @@ from xai_engine.classifier.backends.base import Backend
 from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import ModelError, UnsupportedModel
 from xai_engine.explain import scoring
-from xai_engine.explain.guard import as_found, is_hooked, is_work, lies_over, modules, own_torch_rng, removed
+from xai_engine.explain.guard import any_hooked, as_found, is_work, lies_over, modules, own_torch_rng, removed
 from xai_engine.explain.progress import Progress
 from xai_engine.explain.protocol import Explainable
 from xai_engine.runtime.run import Run
@@ -160,7 +160,7 @@ class Session(Progress):
 
     def is_tapped(self) -> bool:
         """Whether somebody looks into the network, or changes what a layer puts out: compiled copies know no hooks."""
-        return any(is_hooked(m) for m in self._modules or modules(self.network))
+        return any_hooked(self._modules or modules(self.network))
 
     def scored(
         self,

@@ -4,6 +4,8 @@ attribution.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 
@@ -60,12 +62,15 @@ def _gaussian(x: torch.Tensor, sigma: float) -> torch.Tensor:
     """
     if sigma <= 0:
         return x
+    rows, columns = (_band(int(size), sigma).to(x) for size in x.shape[2:])
+    return rows @ x @ columns
+
+
+@lru_cache(maxsize=16)
+def _band(size: int, sigma: float) -> torch.Tensor:
+    """(size, size) float64: nobody may change it."""
     radius = max(1, int(4.0 * sigma + 0.5))
     total = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2).sum()
-
-    def band(size: int) -> torch.Tensor:
-        places = torch.arange(size, dtype=torch.float64, device=x.device)
-        apart = places[:, None] - places
-        return (torch.exp(-0.5 * (apart / sigma) ** 2) / total * (apart.abs() <= radius)).to(x.dtype)
-
-    return band(x.shape[2]) @ x @ band(x.shape[3])
+    places = torch.arange(size, dtype=torch.float64)
+    apart = places[:, None] - places
+    return torch.exp(-0.5 * (apart / sigma) ** 2) / total * (apart.abs() <= radius)
