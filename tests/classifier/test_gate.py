@@ -32,9 +32,12 @@ def _fields(*boxes: tuple[int, int, int, int], shape: tuple[int, int] = SHAPE) -
     return lungs.tidy(probability, transform, transform.inside())
 
 
+# a radiograph has contrast and little noise: waves of 32 pixels
+GREY = np.asarray(0.5 + 0.3 * np.sin(np.add.outer(*[np.arange(128) * math.pi / 16] * 2)), np.float32)
+
+
 def _judge(fields: lungs.LungFields) -> str:
-    grey = np.random.default_rng(0).random(SHAPE).astype(np.float32)
-    return gate.judge(grey, np.ones(SHAPE, bool), fields, gate.GateSpec())
+    return gate.judge(GREY, np.ones(SHAPE, bool), fields, gate.GateSpec())
 
 
 GOOD = ((30, 20, 100, 55), (30, 70, 100, 105))
@@ -51,6 +54,10 @@ def test_two_lungs_within_the_image_pass() -> None:
     [
         (((0, 20, 100, 55), (0, 70, 100, 105)), SHAPE, "cut off"),
         (((30, 20, 128, 55), (30, 70, 128, 105)), SHAPE, "cut off"),
+        # the upper edge alone, through 35 and 15 of 70 columns: a film is never cut there as far as below
+        (((0, 20, 100, 55), (30, 70, 100, 105), (0, 90, 40, 105)), SHAPE, "cut off"),
+        # the left edge through 30 of 70 rows
+        (((30, 0, 60, 45), (30, 10, 100, 45), (30, 60, 100, 95)), SHAPE, "cut off"),
         # half the columns above, half below
         (((0, 20, 100, 55), (30, 70, 128, 105)), SHAPE, "cut off"),
         # the edge of the image, not of the grid: a wide image ends at row 32 of the letterbox
@@ -70,13 +77,38 @@ def test_the_tilt_is_the_angle_between_the_lungs() -> None:
     tilted = _fields((40, 20, 90, 55), low)
     assert _judge(tilted) == ""
     degrees = math.degrees(math.atan2(20, 50))
-    words = gate.judge(
-        np.random.default_rng(0).random(SHAPE).astype(np.float32),
-        np.ones(SHAPE, bool),
-        tilted,
-        gate.GateSpec(tilt=degrees - 0.1),
-    )
+    words = gate.judge(GREY, np.ones(SHAPE, bool), tilted, gate.GateSpec(tilt=degrees - 0.1))
     assert words == f"The chest seems to be tilted by about {degrees:.0f}°; turn it upright."
+
+
+@pytest.mark.parametrize("side", [128, 448])
+def test_grain_is_noise_over_signal(side: int) -> None:
+    """White noise on a slow wave, both of known deviation; from a finer image only what averaging leaves of it counts."""
+    rng = np.random.default_rng(3)
+    phase = np.arange(side) * 2 * math.pi / side
+    wave = 0.5 + 0.3 * np.sin(np.add.outer(phase, phase))
+    there = np.ones(wave.shape, bool)
+    assert gate.grain_of(wave.astype(np.float32), there) < 0.01
+    for sigma in (0.02, 0.1, 0.3):
+        noisy = (wave + rng.normal(0, sigma, wave.shape)).astype(np.float32)
+        left = sigma / (
+            side / 224 if side > 224 else 1
+        )  # the mean of n × n pixels has 1 / n of the deviation
+        signal = 0.3 / math.sqrt(2)
+        assert gate.grain_of(noisy, there) == pytest.approx(left / signal, rel=0.08)
+    there[:, : side // 2] = False
+    half = np.where(there, wave, rng.random(wave.shape)).astype(np.float32)
+    assert gate.grain_of(half, there) < 0.05  # what is not real does not count
+    assert gate.grain_of(half, np.zeros_like(there)) == 0.0
+
+
+def test_an_image_lost_in_noise_is_refused_and_a_grainy_one_is_not() -> None:
+    rng = np.random.default_rng(0)
+    fields, there = _fields(*GOOD), np.ones(SHAPE, bool)
+    signal = float(GREY.std())
+    for share, refused in ((0.1, False), (0.2, False), (0.5, True)):
+        grainy = (GREY + rng.normal(0, share * signal, SHAPE)).astype(np.float32)
+        assert ("lost in noise" in gate.judge(grainy, there, fields, gate.GateSpec())) == refused
 
 
 def test_even_borders_are_found_to_the_pixel() -> None:

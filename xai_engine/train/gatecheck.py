@@ -229,6 +229,7 @@ def reason(sentence: str) -> str:
         "too wide": "lungs too wide",
         "fill the whole": "lungs fill the image",
         "tilted": "tilted",
+        "lost in noise": "lost in noise",
     }
     return next(
         (short for part, short in words.items() if part in sentence), "unreadable" if sentence else "accepted"
