@@ -213,7 +213,7 @@ class Session(Progress):
         return self._compiled is not None
 
     def compiled_for(
-        self, count: int, network: nn.Module, shape: tuple[int, int, int], entrance: bool
+        self, count: int, network: nn.Module, shape: tuple[int, int, int], entrance: bool = True
     ) -> Backend | None:
         """As `compiled`, where so many passes are to come that it pays."""
         return self.compiled(network, shape, entrance) if count >= COMPILE_MINIMUM else None

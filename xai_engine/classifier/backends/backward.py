@@ -111,7 +111,11 @@ class _Backwards(Writer):
     """The same, and once the way back."""
 
     def __init__(self, network: fx.GraphModule, shape: tuple[int, ...]) -> None:
+        """network: its output is (n, outputs). Raises Unavailable."""
         super().__init__(network, shape)
+        if len(self.shape(self.last)) != 2:
+            raise Unavailable("the network's output is no row of numbers")
+        self.outputs = self.shape(self.last)[1]
         self.gradients: dict[fx.Node, Any] = {}
 
     def backwards(self, above: Array) -> Any:

@@ -11,6 +11,7 @@ images hold every combination everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +99,7 @@ class Combinations:
         if found is None:
             return None
         cut, seen, colours = found
-        shape, table = _table(session, cuts.front(graph, cut), parts, colours)
+        shape, table = _table(session, cuts.front(graph, cut), parts, colours, count)
         behind = Behind.of(session, cuts.rest(graph, cut), shape, count)
         ready = Combinations(behind, table, shape, seen, colours)
         right = behind.agrees(ready.activations(shown), parts.images(shown), AGREEMENT)
@@ -126,7 +127,8 @@ def _cut(
         next(iter(graph.graph.nodes)): torch.stack([labels == k for k in range(parts.count)])[:, None].float()
     }
     narrow, best = set(cuts.narrow(graph)), None
-    channels = {}
+    channels: dict[fx.Node, int] = {}
+    last: torch.Tensor | None = None
     for node in graph.graph.nodes:
         if node.op == "placeholder":
             channels[node] = int(parts.x.shape[1])
@@ -136,13 +138,15 @@ def _cut(
             channels[node] = _channels(graph, node, channels)
         except _Unknown:
             break
-        places = seen[node][:, 0].flatten(1) > 0
-        colours = coloured(places.numpy())
+        if last is not seen[node]:
+            last = seen[node]
+            places = last[:, 0].flatten(1).numpy() > 0
+            colours = coloured(places)
         if int(colours.max()) >= most:  # further on places only see more
             break
         size = places.shape[1] * channels[node]
         if node in narrow and size <= LARGEST * pixels and 4 * size << int(colours.max()) + 1 <= MEMORY:
-            best = node, places.numpy(), colours
+            best = node, places, colours
     return best
 
 
@@ -195,6 +199,8 @@ def _widened(
     padding: int | tuple[int, ...],
     dilation: int | tuple[int, ...],
 ) -> torch.Tensor:
+    if pair(kernel) == pair(stride) == (1, 1) and pair(padding) == (0, 0):
+        return seen
     rows, columns = pair(padding)
     around = F.pad(seen, (columns, columns, rows, rows))
     return F.max_pool2d(around, pair(kernel), pair(stride), 0, pair(dilation))
@@ -219,16 +225,22 @@ def coloured(seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 
 def _table(
-    session: Session, front: fx.GraphModule, parts: Hider, colours: npt.NDArray[np.int64]
+    session: Session, front: fx.GraphModule, parts: Hider, colours: npt.NDArray[np.int64], count: int
 ) -> tuple[tuple[int, int, int], torch.Tensor]:
-    """The shape of the activation for one image, and its values (2^colours * places, channels)."""
+    """The shape of the activation for one image, and its values (2^colours * places, channels), always in fp32: the first
+    layers suffer most from less, see backends.mixed."""
     sets = np.arange(2 ** (int(colours.max()) + 1))[:, None] >> colours & 1 > 0
+    size = (int(parts.x.shape[1]), int(parts.x.shape[2]), int(parts.x.shape[3]))
+    backend = session.compiled_for(count, front, size)
     found = []
-    with session.all_threads(), torch.inference_mode():
+    with session.all_threads() if backend is None else nullcontext(), torch.inference_mode():
         for start in range(0, len(sets), session.batch_size):
             session.tick()
             images = parts.images(sets[start : start + session.batch_size])
-            value = front(images.contiguous(memory_format=torch.channels_last))
+            if backend is None:
+                value = front(images.contiguous(memory_format=torch.channels_last))
+            else:
+                value = backend.outputs(images, "fp32")
             found.append(value.permute(0, 2, 3, 1).reshape(-1, value.shape[1]))
     _, channels, rows, columns = value.shape
     return (int(channels), int(rows), int(columns)), torch.cat(found)
