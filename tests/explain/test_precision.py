@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xai_engine.explain.precision import MOST, STEP, Correction, checked, enough
+from xai_engine.explain.precision import MOST, STEP, Correction, _hanging, checked, enough, offset_only
 from xai_engine.explain.ranks import rank_correlation
 
 
@@ -49,6 +49,45 @@ def test_what_is_expected_is_what_comes(chance: float) -> None:
         found.append(rank_correlation(slopes(sets, exact), slopes(sets, values)))
     assert np.mean(np.array(found) >= np.array(expected) - 0.001) >= 0.75
     assert 1.0 - np.mean(expected) <= 3.0 * (1.0 - np.mean(found)) + 0.004
+
+
+@pytest.mark.parametrize(
+    ("systematic", "chance"), [(0.0, 0.03), (0.02, 0.0), (0.05, 0.05), (0.1, 0.2), (0.5, 0.1)]
+)
+@pytest.mark.parametrize("means", [False, True])
+def test_without_slopes_no_more_is_expected_than_comes(systematic: float, chance: float, means: bool) -> None:
+    """Also where the difference is all of it another map, which chance would average out and a map does not."""
+    expected, found = [], []
+    for seed in range(12):
+        sets, exact, reduced = scores(seed, systematic, chance)
+        plain = offset_only(sets[:125], exact[:64], reduced[:125], 1000, means)
+        assert not plain.slope.any()
+        assert plain.offset == pytest.approx(np.mean(exact[:64] - reduced[:64]))
+        maps = [y @ (sets - sets.mean(0)) if means else slopes(sets, y) for y in (exact, reduced)]
+        expected.append(plain.expected)
+        found.append(rank_correlation(*maps))
+    assert np.mean(np.array(found) >= np.array(expected) - 0.001) >= 0.8
+    assert 1.0 - np.mean(expected) <= 4.0 * (1.0 - np.mean(found)) + 0.006
+
+
+def test_what_hangs_on_the_features_is_estimated_without_bias() -> None:
+    rng = np.random.default_rng(0)
+    parts, found, doubts = (0.0, 0.3, 1.0), {0.0: [], 0.3: [], 1.0: []}, []
+    for _ in range(300):
+        sets = rng.integers(0, 2, (120, 20)).astype(float)
+        z = sets - sets.mean(0)
+        left, _, _ = np.linalg.svd(z, full_matrices=False)
+        alike = left @ left.T * len(z)
+        along = left @ rng.normal(size=20)
+        along /= along.std()
+        for share in parts:
+            values = np.sqrt(share) * along + np.sqrt(1.0 - share) * rng.normal(size=120)
+            variance, doubt = _hanging(alike, values[:60])
+            found[share].append(variance)
+            doubts.append(doubt)
+    for share in parts:
+        assert np.mean(found[share]) == pytest.approx(share, abs=0.05)
+    assert np.std(found[0.0]) == pytest.approx(np.mean(doubts), rel=0.25)
 
 
 def test_how_many_images_it_will_take_is_foretold_from_the_first_look() -> None:

@@ -105,7 +105,7 @@ def test_precisions_are_compared_only_where_a_series_goes_on() -> None:
     assert np.allclose(values, Mean()(given)[:, 0].double().numpy(), atol=1e-5)
     assert {p for p, _ in queue.events[:50]} == {"fp32"}
     count = {p: sum(n for q, n in queue.events if q == p) for p in ("fp32", "bf16")}
-    assert (session.precision, count) == ("bf16", {"fp32": 200 + 96, "bf16": 400})
+    assert (session.precision, count) == ("bf16", {"fp32": 200 + scoring.BF16_CHECKED, "bf16": 400})
 
 
 @pytest.mark.parametrize(("off", "features"), [(0.0, False), (0.0, True), (40.0, False), (40.0, True)])
@@ -128,7 +128,49 @@ def test_precisions_are_compared_before_one_is_taken(off: float, features: bool)
         assert "bf16 changes the ranks" in session.notes[0]
         assert np.allclose(values, exact, atol=1e-5)
     else:
-        checked = 96 if features else scoring.BF16_CHECKED
-        assert (session.precision, count) == ("bf16", {"fp32": checked, "bf16": 600})
+        assert (session.precision, count) == ("bf16", {"fp32": scoring.BF16_CHECKED, "bf16": 600})
         assert np.allclose(values, exact, atol=1e-5)
     assert session.forwards == sum(count.values())
+
+
+class Askew(Queue):
+    """In bf16 it adds what one pixel says: another sum over the same sets."""
+
+    def start(self, batch: torch.Tensor, precision: str) -> Callable[[], torch.Tensor]:
+        finished = super().start(batch, precision)
+        if precision == "fp32":
+            return finished
+        return lambda: finished() + self.share * batch[:, 0, 0, :1]
+
+    share = 0.0
+
+
+@pytest.mark.parametrize(("share", "exact"), [(0.0, 32), (0.003, 32), (0.6, 96)])
+def test_scores_are_held_until_it_is_known_whether_they_will_do(share: float, exact: int) -> None:
+    """Where they will not do as they are, the exact ones are computed for those that were held, and the difference is told from
+    all of them; in order, each image once."""
+    rng = np.random.default_rng(0)
+    sets = rng.integers(0, 2, (600, 8)).astype(float)
+    given = (
+        torch.from_numpy((sets @ rng.normal(size=8) / 100)[:, None, None, None])
+        .float()
+        .expand(-1, 1, SIDE, SIDE)
+        .clone()
+    )
+    given[:, 0, 0, 0] = torch.from_numpy(sets @ rng.normal(size=8))
+    queue = Askew()
+    queue.share = share
+    with session_with(queue, "bf16") as session:
+        found = list(session.scored(600, lambda a, b: given[a:b].clone(), features=lambda a, b: sets[a:b]))
+    assert [(a, b) for a, b, _ in found] == [(n, n + 4) for n in range(0, 600, 4)]
+    values, truth = np.concatenate([v for *_, v in found]), Mean()(given)[:, 0].double().numpy()
+    assert np.allclose(values[:exact], truth[:exact], atol=1e-6)
+    count = {p: sum(n for q, n in queue.events if q == p) for p in ("fp32", "bf16")}
+    assert (session.precision, count) == ("bf16", {"fp32": exact, "bf16": 600})
+    off = np.abs(values[96:] - truth[96:])
+    if share == 0.6:  # regressed: the added sum is gone
+        assert off.max() < 0.1 * truth.std()
+    else:
+        assert bool(off.max() > 1e-4 * truth.std()) is (share > 0)
+    slope = lambda y: np.linalg.lstsq(np.column_stack([np.ones(600), sets]), y, rcond=None)[0][1:]  # noqa: E731
+    assert np.corrcoef(slope(values).argsort().argsort(), slope(truth).argsort().argsort())[0, 1] >= 0.97

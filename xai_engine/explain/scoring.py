@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xai_engine.explain.precision import MOST, STEP, Correction, checked, enough
+from xai_engine.explain.precision import MOST, STEP, Correction, checked, enough, offset_only
 from xai_engine.explain.ranks import rank_correlation
 
 if TYPE_CHECKING:
@@ -31,62 +31,123 @@ IN_BLOCKS = 8  # the same where batches are made several at a time
 
 @dataclass(slots=True)
 class _Batch:
-    """Images start … stop; what will give their scores, in the precision of the moment and, while checking, in bf16."""
+    """Images start … stop; what will give their scores in either precision."""
 
     start: int
     stop: int
     images: torch.Tensor
-    values: Finished | None = None
+    exact: Finished | None = None
     reduced: Finished | None = None
+
+
+Scored = tuple[int, int, FloatArray]
 
 
 @dataclass(slots=True, eq=False)
 class _Check:
-    """Whether reduced precision keeps the ranks on this image, as far as it is known."""
+    """In which precision images are scored, and whether the reduced one keeps the ranks on this image.
+
+    Until `paired` both are used, until `look` the reduced one alone: its scores are held back. Then, where features tell what was
+    changed, it is asked whether the reduced scores will do as they are. Where they will not, the exact ones are computed for some of those that
+    were held, too, and it is asked again; with all of them the difference is regressed (explain.precision). Nothing is decided by a clock.
+    """
 
     session: Session
     count: int
+    before: int
+    again: Callable[[int, int], FloatArray]  # the exact scores of images that were held
     features: Callable[[int, int], FloatArray] | None
     means: bool
-    under_way: bool
-    look: int = BF16_CHECKED
+    undecided: bool
+    reduced_will_do: bool = False
+    paired: int = 0
+    look: int = 0
     correction: Correction | None = None
     exact: list[float] = field(default_factory=list)
     reduced: list[float] = field(default_factory=list)
     known: list[FloatArray] = field(default_factory=list)
+    held: list[Scored] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.look = min(self.count, BF16_CHECKED)
-        if self.under_way and self.features is not None:
-            self.look = checked(self.features(0, 1).shape[1], self.count)
-            self.under_way = self.look > 0
+        if self.undecided and self.features is not None:
+            self.look = checked(self.features(0, 1).shape[1], self.count - self.before)
+            self.undecided = self.look > 0
+        self.look += self.before
+        self.paired = self.before + BF16_CHECKED
 
-    def add(self, start: int, stop: int, exact: FloatArray, reduced: FloatArray) -> bool:
-        """Whether from here on reduced precision is right."""
-        self.exact += exact.tolist()
+    def precisions(self, start: int) -> tuple[str, ...]:
+        """For the images from `start` on; none while that is not known."""
+        if self.reduced_will_do:
+            return ("bf16",)
+        if not self.undecided or start < self.before:
+            return ("fp32",)
+        if start < self.paired:
+            return ("fp32", "bf16")
+        return ("bf16",) if start < self.look else ()
+
+    def take(
+        self, start: int, stop: int, exact: FloatArray | None, reduced: FloatArray | None
+    ) -> list[Scored]:
+        """Scores that are final now."""
+        if reduced is None:
+            assert exact is not None
+            return [(start, stop, exact)]
+        if not self.undecided:
+            return [(start, stop, self._corrected(start, stop, reduced))]
         self.reduced += reduced.tolist()
         if self.features is not None:
             self.known.append(self.features(start, stop))
-        if stop < self.look:
-            return False
-        if self.features is None:
-            agreement = rank_correlation(np.array(self.exact), np.array(self.reduced))
+        out = []
+        if exact is None:
+            self.held.append((start, stop, reduced))
         else:
-            both = np.array(self.exact), np.array(self.reduced)
-            self.correction = Correction.of(np.concatenate(self.known), *both, self.count, self.means)
-            agreement = self.correction.expected
+            self.exact += exact.tolist()
+            out.append((start, stop, exact))
+        return out if stop < self.look else out + self._decided(stop)
+
+    def _corrected(self, start: int, stop: int, reduced: FloatArray) -> FloatArray:
+        if self.correction is None or self.features is None:
+            return reduced
+        return reduced + self.correction(self.features(start, stop))
+
+    def _decided(self, looked: int) -> list[Scored]:
+        out: list[Scored] = []
+        while self.held:
+            about = np.concatenate(self.known), np.array(self.exact), np.array(self.reduced)
+            plain = offset_only(*about, self.count - self.before, self.means)
+            if plain.expected >= BF16_GATE:
+                self._settle(plain)
+                return out + [(a, b, self._corrected(a, b, values)) for a, b, values in self.held]
+            first = self.held[0][0]
+            while self.held and self.held[0][0] < first + BF16_CHECKED:
+                start, stop, _ = self.held.pop(0)
+                out.append((start, stop, self.again(start, stop)))
+                self.exact += out[-1][2].tolist()
+        exact, reduced = np.array(self.exact), np.array(self.reduced)
+        if self.features is None:
+            agreement = rank_correlation(exact, reduced)
+            correction = None
+        else:
+            known = np.concatenate(self.known)
+            correction = Correction.of(known, exact, reduced, self.count - self.before, self.means)
+            agreement = correction.expected
         if agreement >= BF16_GATE:
-            self.under_way = False
-            return True
-        self.correction = None
-        if self.features is not None and enough(len(self.exact), agreement, BF16_GATE) <= MOST * self.count:
-            self.look = stop + STEP
-            return False
-        self.under_way = False
-        self.session.notes.append(
-            f"Computed in fp32: bf16 changes the ranks on this image ({agreement:.3f})."
-        )
-        return False
+            self._settle(correction)
+        elif self.features is not None and enough(len(exact), agreement, BF16_GATE) <= MOST * (
+            self.count - self.before
+        ):
+            self.look = self.paired = looked + STEP
+        else:
+            self.undecided = False
+            self.session.notes.append(
+                f"Computed in fp32: bf16 changes the ranks on this image ({agreement:.3f})."
+            )
+        return out
+
+    def _settle(self, correction: Correction | None) -> None:
+        self.undecided, self.reduced_will_do, self.correction = False, True, correction
+        self.session.precision = "bf16"
 
 
 def scored(
@@ -99,47 +160,45 @@ def scored(
     means: bool,
     under_way: int,
     before: int = 0,
-) -> Iterator[tuple[int, int, FloatArray]]:
+) -> Iterator[Scored]:
     """See Session.scored. begin: (what `make` gives, precision) -> what waits for its scores; precisions: what it can.
 
     under_way: batches begun and not yet taken, at most; nobody waits for those when a run is cancelled.
     before: images scored in fp32 before precisions are compared.
     """
-    precision = "fp32"
     wanted = (
         count - before >= BF16_MINIMUM and session.classifier.precision == "bf16" and "bf16" in precisions
     )
-    check = _Check(session, count - before, features, means, wanted)
-    check.look += before
+
+    def again(start: int, stop: int) -> FloatArray:
+        session.tick()
+        return session.taken(begin(make(start, stop), "fp32"))
+
+    check = _Check(session, count, before, again, features, means, wanted)
     waiting: deque[_Batch] = deque()
     ahead: _Batch | None = None
     following = 0
     while True:
-        # while precisions are compared the next batch is made, but not begun: how is not known yet
+        # until it is known how, the next batch is made, but not begun
         while following < count or ahead is not None:
             if ahead is None:
                 session.tick()
                 stop = min(following + session.batch_size, count)
                 ahead = _Batch(following, stop, make(following, stop))
                 following = stop
-            compared = check.under_way and ahead.start >= before
-            if len(waiting) >= (1 if compared else under_way):
+            chosen = check.precisions(ahead.start)
+            if not chosen or len(waiting) >= (1 if len(chosen) == 2 else under_way):
                 break
             session.tick()
-            ahead.values = begin(ahead.images, precision)
-            if compared:
+            if "fp32" in chosen:
+                ahead.exact = begin(ahead.images, "fp32")
+            if "bf16" in chosen:
                 ahead.reduced = begin(ahead.images, "bf16")
             waiting.append(ahead)
             ahead = None
         if not waiting:
             return
         batch = waiting.popleft()
-        assert batch.values is not None
-        given, other = batch.values, batch.reduced
-        values = session.taken(given)
-        if other is not None:
-            if check.add(batch.start, batch.stop, values, session.taken(other)):
-                precision = session.precision = "bf16"
-        elif check.correction is not None and features is not None:
-            values = values + check.correction(features(batch.start, batch.stop))
-        yield batch.start, batch.stop, values
+        exact = None if batch.exact is None else session.taken(batch.exact)
+        reduced = None if batch.reduced is None else session.taken(batch.reduced)
+        yield from check.take(batch.start, batch.stop, exact, reduced)
