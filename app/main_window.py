@@ -208,7 +208,7 @@ class MainWindow(QMainWindow):
         self.studies_panel.open_requested.connect(self.reading.show)
         self.studies_panel.remove_requested.connect(self.reading.close_study)
         self.canvas.cursor_moved.connect(self._show_readout)
-        self.canvas.zoom_changed.connect(lambda zoom: self.zoom_label.setText(f"{zoom:.0%}"))
+        self.canvas.zoom_changed.connect(self._show_zoom)
         self.canvas.tool_changed.connect(lambda name: self.commands.actions[name].setChecked(True))
         self.theme.changed.connect(self._theme_changed)
         self.case.changed.connect(self._case_changed)
@@ -297,6 +297,7 @@ class MainWindow(QMainWindow):
         if field == "radiograph" and self.case.radiograph is None:
             self.setWindowTitle(TITLE)
             self._show_readout(None)
+            self.zoom_label.clear()
 
     def _update_commands(self) -> None:
         act = self.commands.actions
@@ -350,6 +351,9 @@ class MainWindow(QMainWindow):
         parts.append(value)
         parts += [f"{layer.title} {text.number(layer.value)}" for layer in readout.layers]
         self.readout.setText("   ·   ".join(parts))
+
+    def _show_zoom(self, zoom: float) -> None:
+        self.zoom_label.setText(f"{zoom:.0%}" if self.case.radiograph is not None else "")
 
     def _fill_presets(self) -> None:
         self.preset_menu.clear()

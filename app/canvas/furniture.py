@@ -37,6 +37,8 @@ _TEXT = QColor(DARK.text)
 _LEFT = Qt.AlignmentFlag.AlignLeft
 _RIGHT = Qt.AlignmentFlag.AlignRight
 _CENTRE = Qt.AlignmentFlag.AlignHCenter
+LEAST_NAME = 60
+"""Logical pixels that the name of a region has at the right edge of a view; it is cut with an ellipsis."""
 
 
 def write(painter: QPainter, box: QRectF, text: str, align: Qt.AlignmentFlag, tint: QColor = _TEXT) -> None:
@@ -325,8 +327,10 @@ def region(
             painter.drawRect(QRectF(x - 3.5, y - 3.5, 7, 7))
     if shape.name:
         bounds = drawn.boundingRect()
-        height = QFontMetricsF(painter.font()).height()
-        write(painter, QRectF(bounds.left(), bounds.top() - height - 4, 300, height), shape.name, _LEFT, tint)
+        metrics = QFontMetricsF(painter.font())
+        height, room = metrics.height(), max(LEAST_NAME, view.width / ratio - bounds.left() - 4)
+        name = metrics.elidedText(shape.name, Qt.TextElideMode.ElideRight, room)
+        write(painter, QRectF(bounds.left(), bounds.top() - height - 4, room, height), name, _LEFT, tint)
 
 
 def counterpart(painter: QPainter, shape: Region, view: Viewport, ratio: float) -> None:

@@ -234,6 +234,14 @@ def test_buttons_without_words_say_what_they_do(window: MainWindow) -> None:
             assert button.toolTip(), (page, name)
 
 
+def test_without_an_image_there_is_no_zoom(window: MainWindow) -> None:
+    assert window.zoom_label.text().endswith("%")
+    window.case.set_radiograph(None)
+    window.resize(1200, 700)
+    QApplication.processEvents()
+    assert window.zoom_label.text() == ""
+
+
 def test_no_key_means_two_things(window: MainWindow) -> None:
     used = Counter(
         sequence.toString() for action in window.findChildren(type(window.commands.actions["open"]))

@@ -59,7 +59,8 @@ def test_text_can_be_read(tokens: Tokens, text: str, ground: str) -> None:
 
 @pytest.mark.parametrize("tokens", THEMES)
 def test_selected_text_can_be_read(tokens: Tokens) -> None:
-    assert wcag(tokens.text, tokens.selected) >= 4.5
+    for tone in (tokens.text, tokens.muted, tokens.warning, tokens.error, tokens.good):
+        assert wcag(tone, tokens.selected) >= 4.5
     assert wcag(tokens.on_accent, tokens.accent) >= 4.5
 
 
