@@ -369,8 +369,12 @@ class Reading(QObject):
         task = self.engine.explain(radiograph, method, title, params, target, seed, beside)
         task.partial.connect(lambda value: self._explained(sha, value, style, behind))
         task.done.connect(lambda value: self._finished(sha, value, style, behind))
-        task.failed.connect(lambda error, detail: self.message.emit(f"{title}: {error}", "error", detail))
+        task.failed.connect(lambda error, detail: self._not_explained(task, f"{title}: {error}", detail))
         return task
+
+    def _not_explained(self, task: Task, text: str, detail: str) -> None:
+        if not task.lost:  # of a lost process `_worker_died` has told, in plain words and once
+            self.message.emit(text, "error", detail)
 
     def _finished(self, sha: str, explanation: Explanation, style: LayerStyle | None, behind: str) -> None:
         self._explained(sha, explanation, style, behind)

@@ -23,7 +23,10 @@ class FakeTask(QObject):
     done = Signal(object)
     failed = Signal(object, str)
     cancelled = Signal()
+    partial = Signal(object)
     ended = Signal()
+    title = "RISE"
+    lost = False
 
 
 class FakeEngine(QObject):
@@ -39,6 +42,10 @@ class FakeEngine(QObject):
         return self.loading
 
     def predict(self, _radiograph: Any, quiet: bool = False) -> FakeTask:
+        self.verdicts.append(FakeTask())
+        return self.verdicts[-1]
+
+    def explain(self, *_asked: Any) -> FakeTask:
         self.verdicts.append(FakeTask())
         return self.verdicts[-1]
 
@@ -106,3 +113,18 @@ def test_another_image_says_nothing_about_this_one(
     assert told == []
     engine.verdicts[1].progressed.emit(progress("finding the lungs"))
     assert told == ["Finding the lungs …"]
+
+
+def test_a_lost_process_is_told_once(reading: Reading, engine: FakeEngine) -> None:
+    said: list[str] = []
+    reading.message.connect(lambda text, _kind, _details: said.append(text))
+    for lost in (True, False):
+        reading.explain("rise", "RISE", {}, None, 0)
+        task = engine.verdicts[-1]
+        task.lost = lost
+        task.failed.emit("out of order", "")
+        if lost:
+            engine.worker_died.emit("engine", task.title)
+    assert len(said) == 2
+    assert "Lost: “RISE”" in said[0]
+    assert said[1] == "RISE: out of order"
