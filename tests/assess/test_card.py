@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from tests.assess import planted
@@ -85,6 +86,36 @@ def test_random_maps_of_a_sound_model_are_refused() -> None:
     values = [c.finding("faithfulness").value for c in many]
     assert abs(np.mean(values)) < 1
     assert 0.4 < np.std(values) < 2
+
+
+def test_smooth_maps_with_their_places_right_pass_and_mirrored_ones_are_said_to_point_away() -> None:
+    """The random maps are fair to coarse maps: one of the smoothness of a class activation map passes where it is right."""
+    sound = planted.classifier(planted.trained("lesion"))
+    p = patient(0)
+    (e,) = explained(sound, p, "occlusion")
+    right = gaussian_filter(e.values, 4.0)
+    found = cards(sound, p, [replace(e, values=v.astype(np.float32)) for v in (right, -right)], QUICK)
+    assert found[0].finding("faithfulness").value >= 1.28
+    assert found[0].verdict != "do not use"
+    assert found[1].finding("faithfulness").value <= -1.28
+    assert found[1].verdict == "do not use"
+    assert any("points away" in reason for reason in found[1].reasons)
+
+
+def test_a_map_of_one_sign_is_told_apart_where_the_finding_is_absent() -> None:
+    """What a ReLU keeps cannot explain a score that speaks against the finding; the card says so, and what to use."""
+    sound = planted.classifier(planted.trained("lesion"))
+    said = {}
+    for lesion in (False, True):
+        p = planted.chest(np.random.default_rng(5), lesion, False)
+        (e,) = explained(sound, p, "ig")
+        wrong = -gaussian_filter(e.values, 3.0)
+        (found,) = cards(sound, p, [replace(e, values=(wrong - wrong.min()).astype(np.float32))], QUICK)
+        assert found.verdict == "do not use"
+        said[lesion] = found.finding("faithfulness").sentence
+    assert "speaks against the finding" in said[False]
+    assert "both signs" in said[False]
+    assert "speaks against" not in said[True]
 
 
 @pytest.mark.parametrize("name", ["ig", "occlusion", "lime"])

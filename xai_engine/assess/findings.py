@@ -260,11 +260,27 @@ def of_faithfulness(
     text = {
         "good": "The marked areas drive the score: the map is better than random maps of the same smoothness",
         "fair": "The marked areas seem to drive the score, but the map is only a little better than random maps",
-        "poor": "The map does not show what drives the score: it is no better than random maps of the same smoothness",
+        "poor": _unfaithful(together, bool((sums[0] >= 0).all()), curves.ends.image),
         "info": "",
     }[verdict.grade("faithfulness", together)]
     sentence = f"{text} (z = {_signed(together)})."
     return [finding("faithfulness", together, sentence, "standard deviations"), *out]
+
+
+def _unfaithful(z: float, one_sign: bool, score: float) -> str:
+    """Why, and what to look at instead. one_sign: the map has no negative values; score: logit of the target."""
+    if one_sign and score < 0:
+        # Layer-CAM keeps positive parts only, by its ReLU, also where all that moves the score speaks against the finding
+        return (
+            "The score speaks against the finding, and this map marks only what speaks for it: it does not show what drives "
+            "the score. Use a map with both signs, such as Integrated Gradients or LIME"
+        )
+    if z <= -verdict.LIMITS["faithfulness"].fair:
+        return "The map points away from what drives the score: random maps of the same smoothness do better. Use another map"
+    return (
+        "The map does not show what drives the score: it is no better than random maps of the same smoothness. "
+        "Use another map"
+    )
 
 
 def _signed(value: float, digits: int = 1) -> str:
