@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from tests.app import cases
@@ -44,8 +45,9 @@ class Looks(nn.Module):
 
 
 def image(seed: int = 0, **changes: object) -> Radiograph:
-    """Dim noise with a bright square where the network looks."""
-    pixels = np.random.default_rng(seed).integers(200, 400, (SIDE, SIDE))
+    """Dim clouds (the gate refuses noise) with a bright square where the network looks."""
+    clouds = gaussian_filter(np.random.default_rng(seed).random((SIDE, SIDE)), 3.0)
+    pixels = np.round(200 + 200 * (clouds - clouds.min()) / np.ptp(clouds)).astype(int)
     pixels[PLANTED] += 500
     values = {"sha256": f"{seed} {changes}", "voi": (), "spacing": None, **changes}
     return cases.radiograph(pixels.astype(np.uint16), **values)
