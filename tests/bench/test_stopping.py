@@ -117,17 +117,35 @@ def test_every_method_gets_its_rows(tiny_model: Path, image_file: Path) -> None:
     assert "between two looks" in figures["silence-smooth-grad"].note
 
 
-def test_a_preset_is_the_sum_of_its_maps() -> None:
+def test_a_preset_is_the_sum_of_its_maps_asked_for_together() -> None:
     bench = object.__new__(stopping.Stopping)
-    bench.runs = {}
+    bench.runs, bench.image, bench.model = {}, object(), None  # type: ignore[assignment]
     assert bench.presets() == []
     chosen = next(p for p in registry.presets() if p.name == "quick")
-    for number, (name, _) in enumerate(chosen.methods, 1):
-        listener = stopping.Heard()
-        listener.began, listener.times = 0.0, [0.0, float(number)]
-        about = type("Map", (), {"forwards": 2, "backwards": 1, "title": name})()
-        bench.runs[name] = (listener, about)
+    asked = []
+
+    class Asked:
+        """A job that is over, after as many seconds as jobs were asked for."""
+
+        def __init__(self, name: str) -> None:
+            self.found = type("Map", (), {"forwards": 2, "backwards": 1, "title": name})()
+
+        def add_listener(self, listener: stopping.Heard) -> None:
+            listener.began, listener.times = 0.0, [0.0, float(len(asked))]
+            listener.over.set()
+
+        def result(self, timeout: float) -> object:
+            return self.found
+
+    def submit(task: str, image: object, name: str, params: object, **about: object) -> Asked:
+        asked.append((task, image is bench.image, name, params, about))
+        return Asked(name)
+
+    bench._submit = submit  # type: ignore[assignment,method-assign]
+    bench.runs = {name: None for name, _ in chosen.methods}  # type: ignore[misc]
     (quick,) = bench.presets()
+    together = [(name, dict(params)) for name, params in chosen.methods]
+    assert asked == [("explain", True, n, p, {"beside": together, "model": None}) for n, p in together]
     assert quick.value == pytest.approx(1 + 2 + 3)
     assert quick.met is False
     assert quick.note.startswith("3 maps, 6 forward and 3 backward passes")

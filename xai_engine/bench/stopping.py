@@ -198,7 +198,7 @@ def measure(
 
 
 class Stopping:
-    """One worker, one image. `method` must have run before `presets` can say anything of it."""
+    """One worker, one image. Presets are measured of which `method` has run every method: then all is compiled."""
 
     def __init__(
         self,
@@ -277,12 +277,14 @@ class Stopping:
         )
 
     def presets(self) -> list[Figure]:
-        """The whole runs of a preset's maps, one after another; those with default parameters, as presets have."""
+        """A preset's maps asked for one after another, as the window asks: they share forwards where they can."""
         out = []
         for preset in registry.presets():
-            if any(name not in self.runs or params for name, params in preset.methods):
+            if any(name not in self.runs for name, _ in preset.methods):
                 continue
-            pairs = [self.runs[name] for name, _ in preset.methods]
+            _say(preset.title)
+            together = [(name, dict(params)) for name, params in preset.methods]
+            pairs = [self._of_preset(name, params, together) for name, params in together]
             forwards, backwards = (sum(getattr(e, k) for _, e in pairs) for k in ("forwards", "backwards"))
             slowest = max(pairs, key=lambda pair: pair[0].seconds)
             note = f"{len(pairs)} maps, {forwards} forward and {backwards} backward passes; longest: " + (
@@ -292,6 +294,13 @@ class Stopping:
             key, limit = f"preset-{preset.name}", ASKED.get(preset.name)
             out.append(Figure(key, preset.title, seconds, "s", limit, note=note, section=PRESETS))
         return out
+
+    def _of_preset(
+        self, name: str, params: dict[str, Any], together: list[tuple[str, dict[str, Any]]]
+    ) -> tuple[Heard, Explanation]:
+        job = self._submit("explain", self.image, name, params, beside=together, model=self.model)
+        listener = whole(job)
+        return listener, job.result(0.0)
 
 
 def _stopped_figure(key: str, title: str, all_: Sequence[Stopped | None], words: str) -> Figure:

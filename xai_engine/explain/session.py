@@ -24,7 +24,7 @@ from xai_engine.classifier.backends.base import Backend
 from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import ModelError, UnsupportedModel
 from xai_engine.explain import scoring
-from xai_engine.explain.guard import any_hooked, as_found, is_work, lies_over, modules, own_torch_rng, removed
+from xai_engine.explain.guard import any_hooked, as_found, is_work, modules, own_torch_rng, removed
 from xai_engine.explain.progress import Progress
 from xai_engine.explain.protocol import Explainable
 from xai_engine.runtime.run import Run
@@ -296,7 +296,7 @@ class Session(Progress):
             start += len(leaf)
         joined = torch.cat(gradients)
         if not bool(torch.isfinite(joined).all()):
-            raise UnsupportedModel(f"{self._name}: its gradient is not finite for this image")
+            raise UnsupportedModel(f"{self.about}: its gradient is not finite for this image")
         return self._finite(np.concatenate(scores)), joined
 
     @property
@@ -360,11 +360,11 @@ class Session(Progress):
             text = str(error)
             if "does not require grad" in text or "not to have been used" in text or "appears to not" in text:
                 raise UnsupportedModel(
-                    f"{self._name}: its score does not depend differentiably on the input"
+                    f"{self.about}: its score does not depend differentiably on the input"
                 ) from None
             if "modified by an inplace operation" in text:
                 raise UnsupportedModel(
-                    f"{self._name}: an operation in place destroys what its gradient needs; rebuild it "
+                    f"{self.about}: an operation in place destroys what its gradient needs; rebuild it "
                     f"without inplace=True"
                 ) from None
             raise
@@ -375,7 +375,7 @@ class Session(Progress):
             self.gradient_batch //= 2
             self.notes.append(f"The GPU ran out of memory: {self.gradient_batch} gradients at a time.")
         elif give_up is None:
-            raise ModelError(f"{self._name}: one image does not fit into memory; close other programs")
+            raise ModelError(f"{self.about}: one image does not fit into memory; close other programs")
         else:
             self.classifier.batch_size = 1
             give_up()
@@ -384,53 +384,15 @@ class Session(Progress):
         """What the classifier had to give up since this session began."""
         return tuple(getattr(self.classifier, "notices", ())[self._noticed :])
 
-    # ---- layers ------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def tap(self, layer: str) -> Iterator[list[torch.Tensor]]:
-        """Record the output of a layer as a leaf of the graph: the list holds it once a pass is done.
-
-        The network goes on with a copy, so operations in place behind the layer do not change what is recorded, and
-        nothing before the layer is kept for the backward pass.
-        """
-        name = self.layer_name(layer)
-        taken: list[torch.Tensor] = []
-
-        def hook(module: nn.Module, args: Any, output: Any) -> torch.Tensor:
-            if not isinstance(output, torch.Tensor) or not lies_over(module, output, self.x):
-                shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-                raise UnsupportedModel(
-                    f"layer {name!r}: its output is no map over the image ({shape}); choose another"
-                )
-            if taken:
-                raise UnsupportedModel(f"layer {name!r}: used more than once in a pass; choose another")
-            leaf = output.detach().float()
-            if torch.is_grad_enabled():
-                leaf.requires_grad_(True)
-            taken.append(leaf)
-            return leaf.clone()
-
-        handle = self.classifier.layer(name).register_forward_hook(hook)
-        try:
-            yield taken
-        finally:
-            handle.remove()
-
-    def layer_name(self, layer: str) -> str:
-        """`layer`, or the model's default. Raises UnsupportedModel where there is none."""
-        name = layer or self.classifier.info.default_layer
-        if not name:
-            raise UnsupportedModel(f"{self._name}: names no layer with a map over the image; choose one")
-        return name
-
     # ---- helpers -----------------------------------------------------------------------------------------------
 
     @property
-    def _name(self) -> str:
+    def about(self) -> str:
+        """The network, for messages."""
         info = self.classifier.info
         return f"{info.name} ({info.architecture})"
 
     def _finite(self, scores: FloatArray) -> FloatArray:
         if not np.isfinite(scores).all():
-            raise UnsupportedModel(f"{self._name}: its score is not a finite number for this image")
+            raise UnsupportedModel(f"{self.about}: its score is not a finite number for this image")
         return scores

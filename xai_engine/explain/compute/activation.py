@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from xai_engine.errors import UnsupportedModel
+from xai_engine.explain import layers
 from xai_engine.explain.compute import alignment
 from xai_engine.explain.compute.baselines import baseline
 from xai_engine.explain.compute.gradient import guided_gradient
@@ -39,11 +40,11 @@ class _Layer:
         self, method: _Cam, session: Session, with_gradient: bool = True, share: float = 1.0
     ) -> None:
         self.session = session
-        self.name = session.layer_name(method.layer)
+        self.name = layers.layer_name(session, method.layer)
         session.plan(3 if with_gradient else 1, "features", share)
         self.gradient = torch.empty(0)
         image = (int(session.x.shape[2]), int(session.x.shape[3]))
-        with session.tap(method.layer) as taken, alignment.traced(session.network, image) as trace:
+        with layers.tap(session, method.layer) as taken, alignment.traced(session.network, image) as trace:
             if with_gradient:
                 with torch.enable_grad():
                     score = session.classifier.differentiable_scores(session.x.clone(), session.target)
