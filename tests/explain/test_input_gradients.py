@@ -71,6 +71,28 @@ def test_the_compiled_backward_pass_is_the_gradient(stride: int, groups: int, di
     assert torch.allclose(scores, net(x)[:, 0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (3, 3), (7, 4)])
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize("padding", [(0, 0), (1, 2), (3, 1)])
+def test_a_first_convolution_with_strides_goes_back_by_interleaving(
+    kernel: tuple[int, int], stride: int, padding: tuple[int, int]
+) -> None:
+    """Against autograd, also where the last rows and columns of the image are reached by nothing."""
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    for channels, rows, columns in ((1, 23, 20), (3, 16, 17)):
+        net = nn.Sequential(
+            nn.Conv2d(channels, 5, kernel, stride, padding), nn.ReLU(), nn.Flatten(), nn.LazyLinear(1)
+        ).eval()
+        x = torch.randn(2, channels, rows, columns)
+        net(x)
+        net.requires_grad_(False)
+        way = backward.OpenVinoGradients(torch.fx.symbolic_trace(net), score, (channels, rows, columns), 2)
+        truth = by_autograd(net, x)
+        assert float(truth.abs().max()) > 0
+        assert torch.allclose(way(x)[1], truth, rtol=0, atol=3e-6 * float(truth.abs().max()))
+
+
 def test_the_compiled_backward_pass_of_a_score_that_bends() -> None:
     """One output: its slope is put on afterwards. More: only where the score is linear, else no compiled way."""
     x = torch.randn(3, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3))

@@ -313,11 +313,12 @@ class Session(Progress):
         policy = getattr(self.classifier, "policy", None)
         if policy is None or self.classifier.device != "cpu" or count < QUICKEN_MINIMUM or self.is_tapped():
             return
-        if not quick_ways.is_shipped(self.network, self.classifier.info.sha256):
+        weights = backends.fingerprint(self.network)
+        if not quick_ways.is_shipped(self.classifier.info.sha256, weights):
             return
         shape = tuple(int(n) for n in self.x.shape[1:])
         key = (self.target, shape, policy.threads, policy.backend)
-        choice = quick_ways.known(self.network, key)
+        choice = quick_ways.known(self.network, key, weights)
         if choice is None:
             score = partial(self.classifier.score_of, target=self.target)
             about = (policy.threads, policy.backend, self.tick)

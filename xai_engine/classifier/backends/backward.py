@@ -24,6 +24,7 @@ from xai_engine.classifier.backends.writer import Array, Writer, both, is_flat, 
 POLL = 50  # milliseconds between two looks for cancellation
 EACH = 16  # images of one call, for each thread: at its end some threads wait for the others
 MOST = 2**26  # bytes of them
+FEW = 8  # channels of an image, whose transposed convolution is written otherwise
 
 
 class OpenVinoGradients:
@@ -172,7 +173,37 @@ class _Backwards(Writer):
             way, kernel = self.kernel(numbers(way_back.turned), module.groups)
             around = list(way_back.around)
             return way(gradient, kernel, [1, 1], around, around, list(module.dilation))
-        left = way_back.left(shape[2:], tuple(gradient.output(0).get_shape())[2:])
         stride, padding, dilation = (list(n) for n in (module.stride, module.padding, module.dilation))
+        if module.groups == 1 and dilation == [1, 1] and stride[0] == stride[1] and shape[1] < FEW:
+            return self._interleaved(module, shape, gradient)
+        left = way_back.left(shape[2:], tuple(gradient.output(0).get_shape())[2:])
         way, kernel = self.kernel(numbers(module.weight), module.groups, back=True)
         return way(gradient, kernel, stride, None, padding, padding, dilation, output_padding=left)
+
+    def _interleaved(self, module: nn.Conv2d, shape: tuple[int, ...], gradient: Any) -> Any:
+        """A transposed convolution of stride s as a plain one that gives s * s pictures, interleaved (Shi et al. 2016, CVPR,
+        sub-pixel convolution): OpenVINO's own fills its vectors with channels, and an image has few.
+
+        Row Y = y + padding of the image takes from rows o of the gradient by the kernel's row Y - s o: with Y = s q + a, the
+        kernel's row a + s t from o = q - t.
+        """
+        weight, s = numbers(module.weight), int(module.stride[0])
+        outputs, inputs = weight.shape[:2]
+        taps = [-(-n // s) for n in weight.shape[2:]]
+        kernel = np.zeros((inputs, s, s, outputs, *taps), np.float32)
+        for i in range(weight.shape[2]):
+            for j in range(weight.shape[3]):
+                at = kernel[:, i % s, j % s, :, taps[0] - 1 - i // s, taps[1] - 1 - j // s]
+                at[:] = weight[:, :, i, j].T
+        sizes = tuple(gradient.output(0).get_shape())[2:]
+        around = [int(n) for n in module.padding]
+        # rows q there must be: as many as the image has, and as the gradient reaches
+        rows = [max((shape[2 + k] - 1 + around[k]) // s + 1, sizes[k]) for k in (0, 1)]
+        after = [rows[k] - sizes[k] for k in (0, 1)]
+        flat = kernel.reshape(inputs * s * s, outputs, *taps)
+        before = [taps[0] - 1, taps[1] - 1]
+        pictures = self.ops.convolution(gradient, self.constant(flat), [1, 1], before, after, [1, 1])
+        whole = self.ops.depth_to_space(pictures, "depth_first", s)
+        ends = [around[k] + shape[2 + k] for k in (0, 1)]
+        axes = self.integers([2, 3])
+        return self.ops.slice(whole, self.integers(around), self.integers(ends), self.integers([1, 1]), axes)

@@ -64,19 +64,19 @@ class Choice:
 _KEPT: WeakKeyDictionary[nn.Module, dict[Hashable, Choice]] = WeakKeyDictionary()
 
 
-def known(network: nn.Module, key: Hashable) -> Choice | None:
-    """The choice made before for this network with these weights."""
-    return _KEPT.get(network, {}).get((key, fingerprint(network)))
+def known(network: nn.Module, key: Hashable, weights: tuple[float, ...]) -> Choice | None:
+    """The choice made before for this network. weights: its fingerprint."""
+    return _KEPT.get(network, {}).get((key, weights))
 
 
 _SHIPPED: dict[str, tuple[float, ...]] = {}  # bundle -> the weights that it was first met with
 
 
-def is_shipped(network: nn.Module, sha256: str) -> bool:
-    """Whether the network is the bundle's own: copies with other weights, as tests by randomisation make them, are
+def is_shipped(sha256: str, weights: tuple[float, ...]) -> bool:
+    """Whether the network with this fingerprint is the bundle's own: copies with other weights, as tests by randomisation make them, are
     explained once or twice each and not worth a compiling.
     """
-    return bool(sha256) and _SHIPPED.setdefault(sha256, fingerprint(network)) == fingerprint(network)
+    return bool(sha256) and _SHIPPED.setdefault(sha256, weights) == weights
 
 
 def prepare(

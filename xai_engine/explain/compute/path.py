@@ -24,7 +24,7 @@ FLOOR = (
     0.05  # logits: changes below are judged as if they were this large, else noise would be called an error
 )
 
-REFINED = 8  # intervals halved at a time
+REFINED = 4  # intervals halved at a time
 KEPT = 256 << 20  # bytes of maps
 
 FloatArray = npt.NDArray[np.float64]
