@@ -151,12 +151,12 @@ def test_the_more_images_are_to_come_the_later_the_cut() -> None:
         shown = np.random.default_rng(0).random((2, parts.count)) < 0.5
         graph = written(net)
         order = {id(cuts.rest(graph, n)): i for i, n in enumerate(cuts.narrow(graph))}
-        found = [Combinations.of(session, parts, shown, count) for count in (6, 200, 1200)]
+        found = [Combinations.of(session, parts, shown, count) for count in (60, 300, 2400)]
     assert found[0] is None
     places = [order[id(f.behind.rest)] for f in found[1:] if f is not None]
     assert len(places) == 2
     assert places[0] < places[1]
-    for each, count in zip(found[1:], (200, 1200), strict=True):
+    for each, count in zip(found[1:], (300, 2400), strict=True):
         assert each is not None
         sets = len(each.table) // (each.shape[1] * each.shape[2])
         assert sets <= count / combinations.SHARE
@@ -168,7 +168,7 @@ def test_maps_are_those_of_full_passes(name: str, monkeypatch: pytest.MonkeyPatc
     torch.manual_seed(0)
     net = lite()
     values = np.add.outer(np.sin(np.arange(64) / 5), np.cos(np.arange(64) / 7))[None].astype(np.float32)
-    method = registry.create(name, samples=300, segments=20, replacement="mean")
+    method = registry.create(name, samples=320, segments=20, replacement="mean")
     ready = []
     whole = Combinations.of
 

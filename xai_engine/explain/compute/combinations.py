@@ -26,6 +26,7 @@ from xai_engine.explain.compute.local import ADDS, AGREEMENT, ALIKE, ALIKE_FUNCT
 from xai_engine.explain.compute.superpixels import Hider
 from xai_engine.explain.session import Session
 
+FEWEST = 300  # images below which looking for a cut costs more than it saves
 SHARE = 6  # of the images that are to come, one in so many may be computed beforehand
 LARGEST = 2  # times the pixels of the image: larger activations take longer to put together than to compute
 MEMORY = 128 << 20  # bytes for what was computed beforehand
@@ -88,7 +89,7 @@ class Combinations:
     def of(session: Session, parts: Hider, shown: Sets, count: int) -> Combinations | None:
         """None where whole passes are right or cheaper. shown: the first sets that will be asked for, count: how many there are
         to come."""
-        if session.x.device.type != "cpu" or session.is_tapped() or parts.count < 2:
+        if count < FEWEST or session.x.device.type != "cpu" or session.is_tapped() or parts.count < 2:
             return None
         try:
             graph = written(session.network, session.tick)
