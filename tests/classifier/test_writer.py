@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.explain.networks import KINDS, SIDE, network
+from tests.explain.networks import KINDS, SIDE, Spoilt, network
 from xai_engine.classifier.backends import base, choose
 from xai_engine.classifier.backends.compiled import OpenVino
 
@@ -69,19 +69,6 @@ def test_it_knows_each_operation_with_its_settings() -> None:
     net.eval().requires_grad_(False)
     x = torch.randn(3, 2, 21, 17, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(outputs(net, x), net(x), rtol=1e-4, atol=1e-5)
-
-
-class Spoilt(nn.Module):
-    """The rectifier works in place, so that what is added to it is rectified, too: its graph does not say so."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.relu, self.head = nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Linear(4, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.stem(x)
-        z = self.relu(y)
-        return self.head((z + y).mean((2, 3)))
 
 
 def test_a_network_that_is_not_its_graph_is_converted() -> None:

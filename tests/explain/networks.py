@@ -76,6 +76,19 @@ class SmallResNet(nn.Module):
         return self.head(self.layer2(self.layer1(self.stem(x))).mean((2, 3)))
 
 
+class Spoilt(nn.Module):
+    """The rectifier works in place, so that what is added to it is rectified, too: its graph does not say so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.relu, self.head = nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Linear(4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.stem(x)
+        z = self.relu(y)
+        return self.head((z + y).mean((2, 3)))
+
+
 class SmallVgg(nn.Module):
     """Max pooling and a head of two layers on the flattened map."""
 

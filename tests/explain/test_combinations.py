@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 
-from tests.explain.networks import KINDS, SIDE, classifier, image, network
+from tests.explain.networks import KINDS, SIDE, Spoilt, classifier, image, network
 from tests.explain.test_local import Mixed
 from xai_engine.classifier.backends.base import written
 from xai_engine.classifier.network import EfficientNetLite0
@@ -186,19 +186,6 @@ def test_maps_are_those_of_full_passes(name: str, monkeypatch: pytest.MonkeyPatc
     assert scale > 1e-3
     assert np.abs(found.values - expected.values).max() <= 1e-5 * scale
     assert found.forwards == expected.forwards + 2 * combinations.VERIFIED
-
-
-class Spoilt(nn.Module):
-    """Rectified in place, and added to what it was: its graph is another network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.relu, self.head = nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Linear(4, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x)
-        y = self.relu(x)
-        return self.head((x + y).mean((2, 3)))
 
 
 def test_full_passes_where_the_network_is_not_its_graph_or_somebody_looks_into_it() -> None:
