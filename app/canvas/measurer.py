@@ -36,7 +36,7 @@ class RegionMeasurer(QObject):
 
     _done = Signal(object)
 
-    def __init__(self, case: CaseModel, parent: QObject | None = None) -> None:
+    def __init__(self, case: CaseModel, parent: QObject) -> None:
         super().__init__(parent)
         self._case = case
         self._pool = ThreadPoolExecutor(1, "region-statistics")
@@ -49,7 +49,8 @@ class RegionMeasurer(QObject):
         self._timer.timeout.connect(self._next)
         self._done.connect(self._arrived, Qt.ConnectionType.QueuedConnection)
         pool = self._pool
-        self.destroyed.connect(lambda: pool.shutdown(wait=False, cancel_futures=True))
+        # waits for the measurement that runs: its thread must not emit from an object whose memory is gone
+        self.destroyed.connect(lambda: pool.shutdown(wait=True, cancel_futures=True))
         listen(case.changed, self._changed)
         listen(case.comparison.changed, self._compared)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QObject, QPoint, Qt
 from PySide6.QtTest import QTest
+from pytestqt.qtbot import QtBot
+from shiboken6 import delete, isValid
 
+from app.canvas.measurer import RegionMeasurer
 from app.canvas.view import CanvasView
 from app.model.case import CaseModel
 from tests.app import cases
@@ -148,3 +153,26 @@ def test_numbers_follow_the_regions(canvas: CanvasView, case: CaseModel) -> None
     case.undo()
     assert canvas.measurer.wait()
     assert case.statistics["a"] == regions.measure(case.radiograph, region)
+
+
+def test_a_measurement_that_runs_is_waited_for_when_the_canvas_goes(
+    qtbot: QtBot, case: CaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread would emit from an object that is no more: the whole window crashed, once in some hundred runs."""
+    begun, over = threading.Event(), threading.Event()
+
+    def slow(*args: object, **named: object) -> None:
+        begun.set()
+        time.sleep(0.2)
+        over.set()
+        raise ValueError("nobody hears this")
+
+    monkeypatch.setattr(regions, "measure", slow)
+    parent = QObject()
+    measurer = RegionMeasurer(case, parent)
+    case.add_region(regions.Region("rectangle", np.array([[10.0, 10.0], [30.0, 30.0]]), "Region", "1"))
+    qtbot.waitUntil(begun.is_set)
+    assert not over.is_set()
+    delete(parent)
+    assert over.is_set()
+    assert not isValid(measurer)

@@ -50,10 +50,11 @@ def random_baseline(session: Session, rng: np.random.Generator, noise: float) ->
 
 def blurred(x: torch.Tensor, valid: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian blur over the valid pixels only (normalised convolution); edges and padding take no part."""
-    weight = valid.to(x.dtype).expand(1, 1, *valid.shape)
+    # in float64: what it rounds to does not depend on the number of threads, and what is made of it (bf16) makes much of a digit
+    weight = valid.double().expand(1, 1, *valid.shape)
     mass = _gaussian(weight, sigma)
-    out = _gaussian(x * weight, sigma) / mass.clamp_min(1e-12)
-    return torch.where(valid, out, x)
+    out = _gaussian(x.double() * weight, sigma) / mass.clamp_min(1e-12)
+    return torch.where(valid, out.to(x.dtype), x)
 
 
 def _gaussian(x: torch.Tensor, sigma: float) -> torch.Tensor:
