@@ -16,7 +16,8 @@ def baseline(session: Session, kind: str, sigma: float) -> torch.Tensor:
     """(1, channels, rows, columns) in network units. kind: black, white, mean, blurred or zero; sigma in grid pixels.
 
     Black is what a black pixel of this image becomes for the network: its smallest valid value; white its largest. Zero would be wrong:
-    inputs are standardised, and zero is their mean. Mean and blurred count valid pixels only.
+    inputs are standardised, and zero is their mean. Mean and blurred count valid pixels only. Both are computed in float64: what they round to
+    does not depend on the number of threads, and reduced precision would make much of a last digit.
     """
     x, valid = session.x, session.valid
     if kind == "zero" or not bool(valid.any()):
@@ -26,7 +27,7 @@ def baseline(session: Session, kind: str, sigma: float) -> torch.Tensor:
     elif kind == "white":
         out = x[..., valid].amax(-1)[..., None, None].expand_as(x)
     elif kind == "mean":
-        out = x[..., valid].mean(-1)[..., None, None].expand_as(x)
+        out = x[..., valid].double().mean(-1)[..., None, None].to(x.dtype).expand_as(x)
     elif kind == "blurred":
         out = blurred(x, valid, sigma)
     else:
@@ -50,7 +51,6 @@ def random_baseline(session: Session, rng: np.random.Generator, noise: float) ->
 
 def blurred(x: torch.Tensor, valid: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian blur over the valid pixels only (normalised convolution); edges and padding take no part."""
-    # in float64: what it rounds to does not depend on the number of threads, and what is made of it (bf16) makes much of a digit
     weight = valid.double().expand(1, 1, *valid.shape)
     mass = _gaussian(weight, sigma)
     out = _gaussian(x.double() * weight, sigma) / mass.clamp_min(1e-12)
