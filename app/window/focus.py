@@ -51,9 +51,8 @@ class FocusRing(QObject):
             if self._frame is not None and isValid(self._frame):
                 self._frame.setWidget(cast(QWidget, None))
             return
-        if self._frame is None or not isValid(
-            self._frame
-        ):  # it goes with the window or panel in which it stood
+        # it goes with the window or panel in which it stood
+        if self._frame is None or not isValid(self._frame):
             self._frame = _Ring()
         self._frame.setWidget(new)
 
@@ -73,10 +72,9 @@ def order(root: QWidget) -> list[QWidget]:
 def follow(root: QWidget, current: QWidget | None, forward: bool) -> bool:
     """Give the focus to what comes after (before) `current`. False where there is nothing to go to."""
     found = order(root)
+    # the editor inside a number box, a control that has just been disabled
     while current is not None and current not in found and current is not root:
-        current = (
-            current.parentWidget()
-        )  # the editor inside a number box, a control that has just been disabled
+        current = current.parentWidget()
     if not found:
         return False
     if current in found:

@@ -178,8 +178,14 @@ def test_a_stop_leaves_a_state_that_goes_on(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_what_no_bundle_can_be_made_of_is_said_before_the_training(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    said: str,
 ) -> None:
+    """Also where there are no images yet."""
+    monkeypatch.setenv("RADIOLUCENT_DATA", str(tmp_path / "nowhere"))
     path = small.write_config(tmp_path, **changes)
     assert _run(str(path), "--runs", str(tmp_path / "runs"), "--device", "cpu") == 2
     (line,) = capsys.readouterr().err.splitlines()

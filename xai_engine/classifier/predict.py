@@ -42,9 +42,8 @@ PERTURBATIONS = (
 )
 _Grey = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], float]
 CACHE = 16  # prepared images kept per process
-AT_ONCE = (
-    3  # views of one pass on the processor; those of one image fill whole passes, so company changes no bit
-)
+# views of one pass on the processor; those of one image fill whole passes, so company changes no bit
+AT_ONCE = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)

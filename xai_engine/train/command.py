@@ -113,6 +113,13 @@ def train(args: argparse.Namespace) -> int:
 def _train(
     args: argparse.Namespace, config: dict[str, Any], policy: DevicePolicy, group: Group, run: Run
 ) -> int:
+    from xai_engine.train import checkpoint, classifier, curves, finish, record
+
+    if (
+        config["kind"] == "classifier"
+    ):  # what is wrong with the configuration is said before what is wrong with the folder
+        config = settings.complete(config, args.config)
+        finish.check(config)
     root = data_root(args.data, args.config, config)
     out = args.runs / str(config.get("name", config["kind"]))
     if config["kind"] in ("lungs", "gate"):
@@ -130,10 +137,6 @@ def _train(
         selection.run(config, base, root, out, page, run)
         print(page)
         return 0
-    from xai_engine.train import checkpoint, classifier, curves, finish, record
-
-    config = settings.complete(config, args.config)
-    finish.check(config)
     own = args.config in shipped()
     config |= {part: str(_part(part, args.runs, own, config.get(part))) for part in ("lungs", "gate")}
     if group.main and (notice := curves.missing()):

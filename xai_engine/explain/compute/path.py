@@ -137,9 +137,8 @@ def integrate(session: Session, path: Path, rule: str, steps: int, max_steps: in
                 session.plan(3 * n, f"refining to {n} steps", 1.0 if 2 * n > max_steps else 0.5)
                 best = _gauss_legendre(integral, n)
     except Interrupted:
-        if (
-            not used and integral.weight > 0
-        ):  # an unfinished first pass: what there is, scaled to the whole path
+        # an unfinished first pass: what there is, scaled to the whole path
+        if not used and integral.weight > 0:
             best = integral.total / integral.weight
     if session.partial:
         return Attribution(best, error if used else None, converged, extra={"steps": float(used)})
