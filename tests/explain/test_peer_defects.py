@@ -235,8 +235,9 @@ def test_batches_bound_the_memory(name: str) -> None:
         more["segments"] = 30
     found = ours(name, model, image(), **more)
     assert max(sizes) <= 16
+    del sizes[:4]  # what a pass costs, and whether images are scored independently: once per network
     assert np.mean(sizes) > 8  # and batches are used
-    assert found.forwards <= sum(sizes) <= found.forwards + 1  # one pass may try out a backend
+    assert sum(sizes) == found.forwards
 
 
 # ---- lime --------------------------------------------------------------------------------------------------------

@@ -368,7 +368,8 @@ def test_refuses_by_name_what_it_has_no_rule_for() -> None:
 
     class Branching(Signals):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.fc(self.conv(x if x.sum() > 0 else -x).mean((2, 3)))
+            turned = torch.stack([image if image.sum() > 0 else -image for image in x])
+            return self.fc(self.conv(turned).mean((2, 3)))
 
     item = image(side=8)
     for name in ("lrp", "deep-lift"):

@@ -84,7 +84,8 @@ class Classifier:
         self.device: Literal["cpu", "cuda"] = self.policy.device
         self.precision: Literal["fp32", "bf16"] = self.policy.precision
         self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
-        self.network.requires_grad_(False)
+        for p in self.network.parameters():  # one by one: a scripted module knows no requires_grad_
+            p.requires_grad_(False)
         if finder is not None:
             finder.network.to(self.device).requires_grad_(False)
         if gate_network is not None:

@@ -23,7 +23,7 @@ from xai_engine.classifier.backends import gradients as quick_ways
 from xai_engine.classifier.backends.base import Backend
 from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import ModelError, UnsupportedModel
-from xai_engine.explain import scoring
+from xai_engine.explain import scoring, sound
 from xai_engine.explain.guard import any_hooked, as_found, is_work, modules, own_torch_rng, removed
 from xai_engine.explain.progress import Progress
 from xai_engine.explain.protocol import Explainable
@@ -98,6 +98,7 @@ class Session(Progress):
         with ExitStack() as stack:
             found = self._modules = stack.enter_context(as_found(self.network))
             stack.enter_context(own_torch_rng(self.x.device))
+            sound.legible(self)
             looks = len(found)
             if self.classifier.device == "cpu":
                 cost = backends.operations(self.network, tuple(self.x.shape[1:]))
@@ -111,6 +112,7 @@ class Session(Progress):
             every = max(1, len(working) // looks)  # a hook costs a small pass some thousandths
             for module in working[::every]:
                 handles.append(module.register_forward_pre_hook(self._before))
+            sound.check(self)
             self._stack = stack.pop_all()
         return self
 

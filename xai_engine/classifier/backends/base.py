@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 # Floating-point operations of one pass between two looks for cancellation. On one slow core (10 to 30 thousand million
@@ -128,6 +129,28 @@ def fingerprint(network: nn.Module) -> tuple[float, ...]:
     """Changes when a weight or a buffer changes, so that no stale copy is used."""
     tensors = [*network.parameters(), *network.buffers()]
     return tuple(float(t.detach().sum(dtype=torch.float64)) for t in tensors if t.is_floating_point())
+
+
+class _Reads(TorchDispatchMode):
+    """Notes whether a tensor's values become numbers of Python, as in a branch or an index."""
+
+    found = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.found |= func.overloadpacket in _READING
+        return func(*args, **(kwargs or {}))
+
+
+_READING = (torch.ops.aten._local_scalar_dense, torch.ops.aten.is_nonzero, torch.ops.aten.equal)
+
+
+def reads_values(network: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether a pass depends on values in ways that a trace of its operations does not hold. Raises what the network does."""
+    with torch.no_grad(), _Reads() as reads:
+        network(torch.zeros(2, *shape))
+    return reads.found
 
 
 def operations(network: nn.Module, shape: tuple[int, ...]) -> float:

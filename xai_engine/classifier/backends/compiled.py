@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from xai_engine.classifier.backends.base import AtOnce, Unavailable
+from xai_engine.classifier.backends.base import AtOnce, Unavailable, reads_values
 from xai_engine.classifier.backends.mixed import FIRST, mixed
 from xai_engine.classifier.backends.writer import Writer
 
@@ -122,6 +122,8 @@ def _converted(network: nn.Module, shape: tuple[int, int, int]) -> Any:
     """By OpenVINO's own converter, which traces the network and takes seconds. Raises Unavailable."""
     import openvino
 
+    if reads_values(network, shape):  # traced, it would be another network for other images
+        raise Unavailable("OpenVINO cannot take this network (what it does depends on what the image shows)")
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         try:

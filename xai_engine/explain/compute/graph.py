@@ -93,7 +93,9 @@ class Graph:
         tracer = _Tracer(session.tick)
         try:
             self.graph = tracer.trace(session.network)
-        except (fx.proxy.TraceError, TypeError, NameError, ValueError, AttributeError, LookupError) as error:
+        except (
+            fx.proxy.TraceError, TypeError, NameError, ValueError, AttributeError, LookupError, RuntimeError, AssertionError,
+        ) as error:  # fmt: skip
             reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
             raise UnsupportedModel(
                 f"layer {tracer.at!r} of {session.classifier.info.architecture}: its operations cannot be written down, "
@@ -141,7 +143,13 @@ class Graph:
                 f"layer {node.name!r}: the network does not give one tensor that depends on the image"
             )
         found = float(self.session.classifier.score_of(values[output].float(), self.session.target)[0])
-        if not abs(found - score) <= AGREEMENT * (1 + abs(score)):
+        last = steps[output]
+        own = [values[n] for n in last.sources]
+        terms = sum(
+            float((a * b).abs().sum())
+            for a, b in zip(own, adjoint(last.apply, own, torch.ones_like(values[output])), strict=True)
+        )
+        if not abs(found - score) <= AGREEMENT * (min(1.0, terms) + abs(score)):
             raise UnsupportedModel(
                 f"{self.session.classifier.info.architecture}: its operations, written down, give {found:.4g} instead of "
                 f"{score:.4g}; an operation in place or a hook hides something"
