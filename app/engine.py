@@ -54,6 +54,10 @@ class Task(QObject):
         job.add_listener(self._forward)
 
     @property
+    def job(self) -> Job:
+        return self._job
+
+    @property
     def running(self) -> bool:
         return not self._job.finished
 
@@ -101,6 +105,7 @@ class Engine(QObject):
         self.threads = threads
         self.reader = Worker("reader")
         self.engine = Worker("engine")
+        self._tasks: list[Task] = []  # of the engine process, oldest first
 
     def _submit(
         self, worker: Worker, function: str, title: str, *args: Any, quiet: bool = False, **kwargs: Any
@@ -108,9 +113,16 @@ class Engine(QObject):
         """quiet: work nobody waits for, not announced by `started`."""
         task = Task(worker.submit(f"{TASKS}:{function}", *args, **kwargs), title, self, worker.name)
         task.failed.connect(lambda _error, _detail, t=task, w=worker: self._failed(t, w.name))
+        if worker is self.engine and not quiet:
+            self._tasks.append(task)
+            task.ended.connect(lambda: self._tasks.remove(task))
         if not quiet:
             self.started.emit(task)
         return task
+
+    def ahead_of(self, task: Task) -> str:
+        """Title of what the engine is busy with while `task` waits; "" where it waits for nothing."""
+        return next((each.title for each in self._tasks if each is not task and each.running), "")
 
     def _failed(self, task: Task, name: str) -> None:
         if task.lost:
@@ -144,9 +156,12 @@ class Engine(QObject):
         return self._submit(self.engine, "warm_up", "Loading the model", **self._options())
 
     def predict(self, radiograph: Radiograph, quiet: bool = False) -> Task:
-        """done(Prediction)"""
+        """done(Prediction). A verdict that a person waits for (not quiet) comes before maps that are only queued."""
         once = Once(radiograph.sha256, radiograph)
-        return self._submit(self.engine, "predict", "Classifying", once, quiet=quiet, **self._options())
+        task = self._submit(self.engine, "predict", "Classifying", once, quiet=quiet, **self._options())
+        if not quiet:
+            self.engine.hurry(task.job)
+        return task
 
     def explain(
         self,

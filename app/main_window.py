@@ -193,6 +193,7 @@ class MainWindow(QMainWindow):
 
     def _connect(self) -> None:
         self.reading.message.connect(self.messages.show_message)
+        self.reading.noticed.connect(lambda text: self.messages.show_message(text, of_image=True))
         self.reading.no_model.connect(self._no_model)
         self.reading.busy.connect(self.finding.set_busy)
         self.reading.verdict_failed.connect(self.finding.set_error)
@@ -294,6 +295,8 @@ class MainWindow(QMainWindow):
     def _case_changed(self, field: str) -> None:
         if field in ("radiograph", "prediction", "layers", "regions", "selection", "history"):
             self._update_commands()
+        if field == "radiograph":
+            self.messages.forget_image()
         if field == "radiograph" and self.case.radiograph is None:
             self.setWindowTitle(TITLE)
             self._show_readout(None)

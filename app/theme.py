@@ -166,8 +166,8 @@ QMenu::item:disabled {{ color: {t.control}; }}
 QMenu::separator {{ height: 1px; background: {t.border}; margin: 4px 8px; }}
 QScrollArea, QScrollArea > QWidget > QWidget {{ background: transparent; }}
 QAbstractItemView {{ border: 1px solid {t.border}; outline: 0; }}
+QHeaderView {{ border: 0; }}
 QHeaderView::section {{ background: {t.window}; color: {t.muted}; border: 0; border-bottom: 1px solid {t.border}; padding: 4px 6px; }}
-QHeaderView::section:vertical {{ border-bottom: 0; padding: 0 6px; }}
 QTableView QTableCornerButton::section {{ background: {t.window}; border: 0; border-bottom: 1px solid {t.border}; }}
 QScrollBar {{ background: transparent; border: 0; }}
 QScrollBar:vertical {{ width: 10px; }}

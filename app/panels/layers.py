@@ -235,7 +235,8 @@ class LayersPanel(QWidget):
         head = QHBoxLayout()
         head.addWidget(self._head, 1)
         head.addWidget(self.hide_button)
-        self._empty = QLabel("No maps yet. Press Explain, or choose a method under Methods.")
+        self._computing = 0
+        self._empty = QLabel()
         self._empty.setWordWrap(True)
         self._empty.setProperty("tone", "muted")
         inner = QWidget()
@@ -251,6 +252,11 @@ class LayersPanel(QWidget):
         layout.addWidget(scroll, 1)
         self.setMinimumWidth(260)
         listen(case.changed, self._changed)
+        self._changed("layers")
+
+    def set_computing(self, count: int) -> None:
+        """How many maps of the image on the screen are awaited."""
+        self._computing = count
         self._changed("layers")
 
     def _changed(self, field: str) -> None:
@@ -275,6 +281,8 @@ class LayersPanel(QWidget):
             shown.show_layer(layer, place > 0, place < len(layers) - 1)
             reasons = layer.card.reasons if layer.card is not None else ()
             shown.show_trust(mark(layer, layer.id in self._case.assessing), reasons)
+        waiting = "The first map is being computed …" if self._computing else ""
+        self._empty.setText(waiting or "No maps yet. Press Explain, or choose a method under Methods.")
         self._empty.setVisible(not layers)
         self._head.setVisible(bool(layers))
         self.hide_button.setVisible(bool(layers))

@@ -34,6 +34,7 @@ class MessageRow(QFrame):
     def __init__(self, bar: MessageBar, text: str, kind: str, details: str, action: Action | None) -> None:
         super().__init__(bar)
         self.text, self.kind = text, kind
+        self.of_image = False
         self.setProperty("message", kind)
         self.setAccessibleName(f"{kind}: {text}")
         self.mark = QLabel()
@@ -131,12 +132,21 @@ class MessageBar(QWidget):
         return [row.text for row in self.rows]
 
     def show_message(
-        self, text: str, kind: str = "notice", details: str = "", action: Action | None = None
+        self,
+        text: str,
+        kind: str = "notice",
+        details: str = "",
+        action: Action | None = None,
+        of_image: bool = False,
     ) -> None:
-        """kind: notice, warning or error. details: shown on request, for a fault report."""
+        """kind: notice, warning or error. details: shown on request, for a fault report.
+
+        of_image: said of the image on the screen, and gone with it (`forget_image`).
+        """
         for row in [row for row in self.rows if row.text == text]:
             self.dismiss(row)
         row = MessageRow(self, text, kind, details, action)
+        row.of_image = of_image
         self.rows.append(row)
         self._layout.addWidget(row)
         surplus = self.rows[:-1]  # never the new one
@@ -160,6 +170,11 @@ class MessageBar(QWidget):
             return False
         self.dismiss(self.rows[-1])
         return True
+
+    def forget_image(self) -> None:
+        """Another image is on the screen: what was said of the last one would be read as said of this."""
+        for row in [row for row in self.rows if row.of_image]:
+            self.dismiss(row)
 
     def clear(self) -> None:
         for row in list(self.rows):

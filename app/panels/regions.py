@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from PySide6.QtCore import QEvent, QItemSelectionModel, QModelIndex, QSortFilterProxyModel, Qt, Signal
-from PySide6.QtGui import QGuiApplication, QKeyEvent, QKeySequence
+from PySide6.QtCore import QEvent, QItemSelectionModel, QModelIndex, QRect, QSortFilterProxyModel, Qt, Signal
+from PySide6.QtGui import QColor, QGuiApplication, QKeyEvent, QKeySequence, QPainter, QPalette
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
@@ -15,6 +15,8 @@ from PySide6.QtWidgets import (
     QHeaderView,
     QPushButton,
     QSizePolicy,
+    QStyle,
+    QStyleOptionViewItem,
     QTableView,
     QVBoxLayout,
     QWidget,
@@ -25,6 +27,7 @@ from app.model.case import CaseModel
 from app.panels.region_table import SORT, RegionList, RegionTable, as_text
 from app.panels.text import plain_label
 from app.panels.what_if import WhatIfBox
+from app.theme import current_tokens
 from xai_engine.errors import RadiolucentError
 from xai_engine.radiograph import regions
 from xai_engine.runtime import atomic
@@ -48,6 +51,28 @@ class _List(QTableView):
             self._panel.copy("\t")
         else:
             super().keyPressEvent(event)
+
+
+class _Headings(QHeaderView):
+    """Row headings drawn as the cells are: a style sheet's section rounds differently, and its text sits a pixel off."""
+
+    def __init__(self, table: QTableView) -> None:
+        super().__init__(Qt.Orientation.Vertical, table)
+        self._table = table
+
+    def paintSection(self, painter: QPainter, rect: QRect, logicalIndex: int) -> None:
+        option = QStyleOptionViewItem()
+        self._table.initViewItemOption(option)
+        tokens = current_tokens()
+        painter.fillRect(rect, QColor(tokens.window))
+        option.rect = rect.adjusted(3, 0, -3, 0)
+        option.text = str(self.model().headerData(logicalIndex, self.orientation()) or "")
+        option.displayAlignment = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+        option.textElideMode = Qt.TextElideMode.ElideRight
+        option.features = QStyleOptionViewItem.ViewItemFeature.HasDisplay
+        option.state = QStyle.StateFlag.State_Enabled
+        option.palette.setColor(QPalette.ColorRole.Text, QColor(tokens.muted))
+        self._table.style().drawControl(QStyle.ControlElement.CE_ItemViewItem, option, painter, self._table)
 
 
 def _table(view: QTableView, name: str) -> None:
@@ -97,6 +122,7 @@ class RegionsPanel(QWidget):
 
         self.numbers = RegionTable(case, self)
         self.detail = QTableView(self)
+        self.detail.setVerticalHeader(_Headings(self.detail))
         _table(self.detail, "Numbers of the selected region and of its mirror")
         self.detail.setModel(self.numbers)
         self.detail.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -104,8 +130,6 @@ class RegionsPanel(QWidget):
         self.detail.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         down = self.detail.verticalHeader()
         down.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        down.setMaximumWidth(112)
-        down.setTextElideMode(Qt.TextElideMode.ElideRight)
         self._fit_rows()
 
         self._empty = plain_label(
@@ -285,6 +309,9 @@ class RegionsPanel(QWidget):
 
     def _fit_rows(self) -> None:
         height = self.fontMetrics().lineSpacing() + 6
+        self.detail.verticalHeader().setMaximumWidth(
+            self.fontMetrics().horizontalAdvance("Share against") + 24
+        )
         self.detail.verticalHeader().setDefaultSectionSize(height)
         whole = self.detail.horizontalHeader().sizeHint().height() + len(self.numbers.keys) * height + 4
         self.detail.setMaximumHeight(whole)

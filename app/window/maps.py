@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject
 
+from app.canvas.binding import listen
 from app.engine import Task
 from app.panels.method_page import MethodPage
 from app.window.trust import Assessor
@@ -28,6 +29,8 @@ class Maps(QObject):
         super().__init__(window)
         self.window = window
         self.page = MethodPage(window)
+        self._awaited: dict[Task, str] = {}  # maps that are being computed, and of which image
+        listen(window.case.changed, self._case_changed)
         self.assessor = Assessor(window.case, window.reading, window.engine, self)
         window.explain_panel.run_requested.connect(self._explain)
         window.explain_panel.preset_requested.connect(self.explain_preset)
@@ -94,10 +97,26 @@ class Maps(QObject):
         title = registry.method_class(method).title
         behind, beside = (preset.first_sight, preset.methods) if preset else ("", ())
         task = self.window.reading.explain(method, title, params, target, seed, behind=behind, beside=beside)
-        if task is not None:
+        if task is not None and self.window.case.radiograph is not None:
+            self._awaited[task] = self.window.case.radiograph.sha256
+            self._tell_awaited()
+            task.ended.connect(lambda: self._no_longer(task))
             name = preset.name if preset else ""
             task.done.connect(lambda value: self._took(value, name))
         return task
+
+    def _no_longer(self, task: Task) -> None:
+        self._awaited.pop(task, None)
+        self._tell_awaited()
+
+    def _tell_awaited(self) -> None:
+        radiograph = self.window.case.radiograph
+        shown = radiograph.sha256 if radiograph is not None else ""
+        self.window.layers.set_computing(sum(sha == shown for sha in self._awaited.values()))
+
+    def _case_changed(self, field: str) -> None:
+        if field == "radiograph":
+            self._tell_awaited()
 
     def _took(self, explanation: Explanation, preset: str) -> None:
         if not explanation.partial:

@@ -51,7 +51,7 @@ class _Kept:
 
 class Reading(QObject):
     """Signals: message(text, kind, details) for the message bar; busy(text) while the verdict is awaited ("" when it
-    is there or has failed), verdict_failed(text); model_ready(ModelInfo), no_model(text, details); opened(path)."""
+    is there or has failed), verdict_failed(text); noticed(text): of the image just opened; model_ready(ModelInfo), no_model(text, details); opened(path)."""
 
     message = Signal(str, str, str)
     busy = Signal(str)
@@ -59,6 +59,7 @@ class Reading(QObject):
     model_ready = Signal(object)
     no_model = Signal(str, str)
     opened = Signal(object)
+    noticed = Signal(str)
 
     def __init__(self, case: CaseModel, studies: StudyList, engine: Engine, parent: QObject) -> None:
         super().__init__(parent)
@@ -158,7 +159,7 @@ class Reading(QObject):
             self.opened.emit(path)
             self._work_ahead()
             for notice in radiograph.notices:
-                self.message.emit(notice, "notice", "")
+                self.noticed.emit(notice)
             self.predict()
         else:
             self._kept[path] = _Kept(radiograph, None, (), ())
@@ -304,8 +305,9 @@ class Reading(QObject):
         path = self.studies.current
         sha = radiograph.sha256
         self._predicting.add(sha)
-        self.busy.emit(self._loading or "Classifying …")
         task = self.engine.predict(radiograph)
+        ahead = self.engine.ahead_of(task)
+        self.busy.emit(self._loading or (f"Waiting for: {ahead} …" if ahead else "Classifying …"))
         task.progressed.connect(lambda value: self._tell(value, sha))
         task.done.connect(lambda value: self._predicted(path, sha, value))
         task.failed.connect(lambda error, detail: self._not_predicted(sha, error, detail))

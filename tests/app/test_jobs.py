@@ -241,3 +241,11 @@ def test_html_in_messages_is_text(messages: MessageBar) -> None:
     assert row.words.text() == "<b>photo</b>.dcm: not an image"
     assert row.words.textFormat() == Qt.TextFormat.PlainText
     assert row.more.toPlainText() == "<i>trace</i>"
+
+
+def test_what_is_said_of_an_image_goes_with_it(messages: MessageBar) -> None:
+    messages.show_message("its spacing is implausible", of_image=True)
+    messages.show_message("saved")
+    messages.show_message("broken", "error")
+    messages.forget_image()
+    assert messages.texts == ["saved", "broken"]

@@ -188,3 +188,17 @@ def test_a_long_title_ends_in_dots_and_comes_back_with_the_room(panel: LayersPan
     panel.resize(900, panel.height())
     QApplication.processEvents()
     assert box.text() == long
+
+
+def test_it_says_that_the_first_map_is_on_its_way(panel: LayersPanel, case: CaseModel) -> None:
+    def told() -> str:
+        return " ".join(label.text() for label in panel.findChildren(QLabel) if label.isVisible())
+
+    panel.set_computing(3)
+    assert "being computed" not in told()  # maps are there
+    for layer in case.layers:
+        case.remove_layer(layer.id)
+    assert "The first map is being computed" in told()
+    assert "No maps yet" not in told()
+    panel.set_computing(0)
+    assert "No maps yet" in told()

@@ -36,6 +36,7 @@ class FakeEngine(QObject):
     def __init__(self) -> None:
         super().__init__()
         self.loading = FakeTask()
+        self.ahead = ""
         self.verdicts: list[FakeTask] = []
 
     def warm_up(self) -> FakeTask:
@@ -44,6 +45,9 @@ class FakeEngine(QObject):
     def predict(self, _radiograph: Any, quiet: bool = False) -> FakeTask:
         self.verdicts.append(FakeTask())
         return self.verdicts[-1]
+
+    def ahead_of(self, _task: FakeTask) -> str:
+        return self.ahead
 
     def explain(self, *_asked: Any) -> FakeTask:
         self.verdicts.append(FakeTask())
@@ -87,6 +91,27 @@ def test_it_says_at_once_that_it_classifies_and_then_what_it_does(
     engine.verdicts[0].ended.emit()
     engine.verdicts[0].progressed.emit(progress("late"))
     assert len(told) == 3
+
+
+def test_it_says_what_the_verdict_waits_for(reading: Reading, engine: FakeEngine, told: list[str]) -> None:
+    engine.ahead = "RISE"
+    reading.predict()
+    assert told == ["Waiting for: RISE …"]
+    engine.verdicts[0].progressed.emit(progress("classifying"))
+    assert told[1:] == ["Classifying …"]
+
+
+def test_what_a_file_has_against_it_is_said_of_the_image_on_the_screen_only(
+    reading: Reading, case: CaseModel, engine: FakeEngine
+) -> None:
+    said: list[str] = []
+    reading.noticed.connect(said.append)
+    odd = cases.radiograph(cases.noise(8, 8), sha256="1" * 64, notices=("The spacing was ignored.",))
+    reading.show(Path("odd.dcm"))
+    reading._read(Path("other.dcm"), odd)  # read ahead
+    assert said == []
+    reading._read(Path("odd.dcm"), odd)
+    assert said == ["The spacing was ignored."]
 
 
 def test_while_the_model_is_loaded_it_says_so(reading: Reading, engine: FakeEngine, told: list[str]) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtTest import QAbstractItemModelTester, QTest
+from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.canvas import furniture
@@ -19,6 +20,7 @@ from app.canvas.measurer import RegionMeasurer
 from app.canvas.view import CanvasView
 from app.model.case import CaseModel
 from app.panels.regions import RegionsPanel
+from app.theme import Theme, load_fonts
 from tests.app import cases
 from xai_engine.explain.what_if import Patch, Score, WhatIf
 from xai_engine.radiograph import mirror, regions
@@ -70,6 +72,53 @@ def listed(panel: RegionsPanel) -> list[list[str]]:
 
 def wait(panel: RegionsPanel) -> None:
     assert panel.measurer.wait()  # type: ignore[attr-defined]
+
+
+def ink(picture: QImage, area: QRect) -> int:
+    """Lowest row of a cell in which anything is written: the baseline of texts without descenders."""
+    light = np.array(
+        [
+            [picture.pixelColor(x, y).lightness() for x in range(area.left(), area.right())]
+            for y in range(area.top(), area.bottom() + 1)
+        ]
+    )
+    return int(np.nonzero((abs(light - np.median(light)) > 60).any(1))[0].max())
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_headings_of_rows_stand_on_the_line_of_their_numbers(
+    qtbot: QtBot, case: CaseModel, qapp: QApplication, theme: str, scale: float
+) -> None:
+    before, sheet, palette = qapp.font(), qapp.styleSheet(), qapp.palette()
+    load_fonts(qapp)
+    font = qapp.font()
+    font.setPointSizeF(9.5 * scale)
+    qapp.setFont(font)
+    switch = Theme(qapp, "dark" if theme == "dark" else "light")
+    try:
+        widget = RegionsPanel(case)
+        qtbot.addWidget(widget)
+        widget.measurer = RegionMeasurer(case, widget)  # type: ignore[attr-defined]
+        widget.resize(int(340 * scale), int(600 * scale))
+        widget.show()
+        case.add_region(ONE)
+        wait(widget)
+        table, down = widget.detail, widget.detail.verticalHeader()
+        picture = table.grab().toImage()
+        for row in range(5):  # words without descenders
+            top, height = down.sectionViewportPosition(row) + table.viewport().y(), down.sectionSize(row)
+            heading = QRect(3, top, down.width() - 6, height)
+            left = table.viewport().x() + table.columnViewportPosition(0)
+            number = QRect(left + 2, top, table.columnWidth(0) - 4, height)
+            assert ink(picture, heading) == ink(picture, number), widget.numbers.keys[row]
+    finally:
+        qapp.styleHints().colorSchemeChanged.disconnect(switch._system_changed)
+        qapp.styleHints().unsetColorScheme()
+        switch.deleteLater()
+        qapp.setFont(before)
+        qapp.setStyleSheet(sheet)
+        qapp.setPalette(palette)
 
 
 def test_numbers_and_their_units(panel: RegionsPanel, case: CaseModel) -> None:

@@ -15,7 +15,7 @@ from tests.evidence import cases
 from tests.evidence.pdf import MM, NAMES, flat, squeezed, words
 from xai_engine.errors import UsageError
 from xai_engine.evidence import format as fmt
-from xai_engine.evidence import record, report
+from xai_engine.evidence import layout, record, report, typeset
 from xai_engine.evidence.case import CaseReview
 from xai_engine.radiograph import regions
 from xai_engine.radiograph.types import StudyInfo
@@ -242,3 +242,17 @@ def test_synthetic_images_and_missing_uncertainty_are_stated(tmp_path: Path) -> 
     text = words(tmp_path / "r.pdf")
     assert "Synthetic image: computed, not taken. No patient." in text
     assert "Uncertainty ± –" in text
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_no_page_begins_or_ends_with_a_single_row_of_a_table(count: int) -> None:
+    typeset.register()
+    made = layout.grid(("Name", "Value"), [(f"row {n}", "1") for n in range(count)], (200.0, 80.0))
+    whole = made.wrap(280.0, 1e5)[1]
+    for height in range(10, int(whole) + 1, 3):
+        pieces = made.split(280.0, height)
+        if len(pieces) == 2:
+            for piece in pieces:
+                assert len(piece._cellvalues) - 1 >= 2  # the head is in both
+        else:
+            assert not pieces or whole <= height  # all of it on the next page, or here

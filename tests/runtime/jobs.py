@@ -43,6 +43,13 @@ def deaf(started: str, *, run: Run) -> None:
     time.sleep(600)
 
 
+def hold(started: str, go_on: str, *, run: Run) -> None:
+    """Until the second file is there."""
+    Path(started).touch()
+    while not Path(go_on).exists():
+        time.sleep(0.01)
+
+
 def fail(*, run: Run) -> None:
     raise ModelError("bundle.json: altered; download it again")
 

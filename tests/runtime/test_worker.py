@@ -188,6 +188,22 @@ def test_cancel_waiting_job_and_deaf_job(worker: Worker, tmp_path: Path) -> None
     assert last.result(60) != pid  # the process was killed, the queue went on in a new one
 
 
+def test_a_hurried_job_comes_before_those_that_wait(worker: Worker, tmp_path: Path) -> None:
+    ended: list[str] = []
+    flag = tmp_path / "started"
+    running = worker.submit(f"{JOBS}:hold", str(flag), str(tmp_path / "go"))
+    jobs = {name: worker.submit(f"{JOBS}:echo", name) for name in ("first", "second", "hurried")}
+    for name, job in jobs.items():
+        job.add_listener(lambda event, n=name: ended.append(n) if isinstance(event, Done) else None)
+    wait_for(flag.exists)
+    worker.hurry(jobs["hurried"])
+    worker.hurry(running)  # runs already: nothing happens
+    (tmp_path / "go").touch()
+    for job in jobs.values():
+        job.result(30)
+    assert ended == ["hurried", "first", "second"]
+
+
 @pytest.mark.parametrize(
     ("function", "args", "reason"),
     [

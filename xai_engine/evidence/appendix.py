@@ -12,12 +12,16 @@ from xai_engine.evidence.record import command, untold
 from xai_engine.evidence.typeset import paragraph
 
 
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
+
+
 def model_card(case: CaseReview, page: Page) -> list[Flowable]:
     m = case.prediction.model
     rows = [
         ("Model", f"{m.title or m.name} ({m.name}), version {m.version}"),
         ("Architecture", f"{m.architecture}, {m.parameters:,} parameters"),
-        ("Input", f"{m.input_shape[1]} × {m.input_shape[2]} pixels, {m.input_shape[0]} channel(s)"),
+        ("Input", f"{m.input_shape[1]} × {m.input_shape[2]} pixels, {_channels(m.input_shape[0])}"),
         ("Classes", ", ".join(m.classes)),
         ("Intended use", m.intended_use),
     ]

@@ -14,7 +14,7 @@ from xai_engine.assess.types import Finding, ReliabilityCard
 from xai_engine.evidence import trust, typeset
 from xai_engine.evidence.case import CaseReview
 from xai_engine.evidence.figures import ACCENT, HAIR, INK, SOFT, draw_text
-from xai_engine.evidence.layout import TIGHT, Heading, Page, gap, style
+from xai_engine.evidence.layout import TIGHT, Heading, Page, gap, style, together
 from xai_engine.evidence.typeset import paragraph
 
 _TONES = {
@@ -207,6 +207,7 @@ def _table(cells: list[list[Any]], widths: Sequence[float]) -> Table:
                 *TIGHT,
                 ("LINEBELOW", (0, 0), (-1, 0), 0.7, ACCENT),
                 ("LINEBELOW", (0, 1), (-1, -1), 0.25, HAIR),
+                *together(len(cells)),
             ]
         ),
         hAlign="LEFT",

@@ -33,6 +33,13 @@ TIGHT = (
 """Style of tables of words: text stands at the left edge, lines close together."""
 
 
+def together(rows: int) -> list[tuple[Any, ...]]:
+    """Commands for a table of so many rows, its head among them: no page begins or ends with a single one of them."""
+    if rows < 4:
+        return [("NOSPLIT", (0, 0), (-1, -1))]
+    return [("NOSPLIT", (0, 0), (-1, 2)), ("NOSPLIT", (0, rows - 2), (-1, rows - 1))]
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A paper size; `width` and `height` of the text area in points."""
@@ -176,6 +183,7 @@ def grid(
                 ("BOTTOMPADDING", (0, 0), (-1, -1), 2.2),
                 ("LINEBELOW", (0, 0), (-1, 0), 0.7, ACCENT),
                 ("LINEBELOW", (0, 1), (-1, -1), 0.25, HAIR),
+                *together(len(cells)),
                 _FONT,
             ]
         ),

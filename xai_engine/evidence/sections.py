@@ -53,7 +53,8 @@ def study(case: CaseReview, page: Page) -> list[Flowable]:
             f"{r.columns} × {r.rows} pixels (columns × rows), {r.bits_stored}\u00a0bit, "
             f"{r.source_photometric or r.photometric}",
         ),
-        ("File", f"{r.file_format}, {r.transfer_syntax}" if r.transfer_syntax else r.file_format),
+        # a picture's compression may have the name of its format: "JPEG" once
+        ("File", ", ".join(dict.fromkeys(part for part in (r.file_format, r.transfer_syntax) if part))),
     ]
     out: list[Flowable] = []
     if s.synthetic:
