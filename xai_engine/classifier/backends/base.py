@@ -15,6 +15,8 @@ from torch import fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from xai_engine.classifier.backends import rounding
+
 # Floating-point operations of one pass between two looks for cancellation. On one slow core (10 to 30 thousand million
 # a second in fp32) about 0.1 s. The number is fixed and not timed: sums and kernels then never depend on how busy
 # the machine was, so one seed gives the same bits again.
@@ -90,8 +92,11 @@ def folded(network: nn.Module) -> fx.GraphModule:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = fuse(network)
+        traced = fx.symbolic_trace(network)
+        known = rounding.inputs(traced)
+        found = fuse(traced, inplace=True, no_trace=True)
     assert isinstance(found, fx.GraphModule)
+    rounding.remember(found, known)
     return found.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 

@@ -7,13 +7,15 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import fx, nn
 
+from xai_engine.classifier.backends import rounding
 from xai_engine.classifier.backends.base import AtOnce, Unavailable, reads_values
 from xai_engine.classifier.backends.mixed import FIRST, mixed
 from xai_engine.classifier.backends.writer import Writer
@@ -44,6 +46,7 @@ class OpenVino:
         import openvino
 
         self._model = _written(graph, shape)
+        self._graph = graph if self._model is not None else None
         if self._model is None:
             self._model = _converted(network, shape)
         self._core = openvino.Core()
@@ -62,7 +65,8 @@ class OpenVino:
         if precision not in self._requests:
             model, hint = self._model, "f32"
             if precision == "bf16":
-                model = _mixed(self._model, self._entrance)
+                constants = {} if self._graph is None else rounding.constants(self._graph)
+                model = _mixed(self._model, self._entrance, constants)
                 if model is None:
                     model, hint = self._model, "bf16"
             compiled = self._core.compile_model(model, "CPU", settings(self._threads, hint))
@@ -134,10 +138,10 @@ def _converted(network: nn.Module, shape: tuple[int, int, int]) -> Any:
     return model
 
 
-def _mixed(model: Any, entrance: bool) -> Any | None:
+def _mixed(model: Any, entrance: bool, constants: Mapping[str, npt.NDArray[np.float32]]) -> Any | None:
     """The model with later layers in bf16; None where that cannot be written down."""
     try:
-        return mixed(model, FIRST if entrance else 0.0)
+        return mixed(model, FIRST if entrance else 0.0, constants)
     except Exception:  # an operation that does not allow it: then the plugin rounds as it sees fit
         return None
 

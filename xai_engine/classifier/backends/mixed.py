@@ -8,6 +8,7 @@ keeps types that are written down: it is told fp32, and computes in bf16 where t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -20,10 +21,13 @@ _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 _SOURCES = ("Constant", "Parameter", "Result")
 
 
-def mixed(model: Any, fp32: float = FIRST) -> Any | None:
+def mixed(
+    model: Any, fp32: float = FIRST, constants: Mapping[str, npt.NDArray[np.float32]] | None = None
+) -> Any | None:
     """A copy of an openvino.Model; None where it has no two convolutions or its shapes are not known but for the images.
 
     fp32: share of the multiplications that stays so, at the entrance; 0 for a network whose entrance is another's work.
+    constants: by name, those that were rounded already, see `rounding`; all others are rounded to the nearest.
     Raises whatever OpenVINO raises on a model whose operations do not allow it.
     """
     from openvino import Type, opset13
@@ -57,18 +61,22 @@ def mixed(model: Any, fp32: float = FIRST) -> Any | None:
             key = (name, source.get_index(), "bf16" if inside else "f32")
             if key not in converted:
                 if inside and source.get_node().get_type_name() == "Constant":
-                    source = opset13.constant(_rounded(source.get_node().data)).output(0)
+                    source = opset13.constant(_rounded(source.get_node(), constants or {})).output(0)
                 converted[key] = opset13.convert(source, key[2]).output(0)
             entry.replace_source_output(converted[key])
     copied.validate_nodes_and_infer_types()
     return copied
 
 
-def _rounded(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """To the nearest of bf16: OpenVINO cuts a constant's digits off, which makes all weights smaller and, on the shipped network,
+def _rounded(node: Any, constants: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Numbers of bf16: OpenVINO itself cuts a constant's digits off, which makes all weights smaller and, on the shipped network,
     doubles the error of the scores.
     """
-    return np.asarray(torch.from_numpy(np.array(values, np.float32)).bfloat16().float().numpy())
+    values = np.array(node.data, np.float32)
+    known = constants.get(node.get_friendly_name())
+    if known is not None:
+        return known.reshape(values.shape)
+    return np.asarray(torch.from_numpy(values).bfloat16().float().numpy())
 
 
 def _multiplications(node: Any) -> float | None:

@@ -62,7 +62,7 @@ class Writer:
             raise Unavailable(f"{node.name}: takes no result of the network")
         x = inputs[0]
         if isinstance(module, nn.Conv2d):
-            return self._convolution(module, x)
+            return self._convolution(node.name, module, x)
         limits = bounds(node, self.modules)
         if limits is not None:
             return self.ops.clamp(x, *limits) if limits[1] < float("inf") else self.ops.relu(x)
@@ -115,13 +115,19 @@ class Writer:
                 return ops.concat(parts, 1)
         raise Unavailable(f"{node.name}: an operation that is not known here")
 
-    def _convolution(self, module: nn.Conv2d, x: Any) -> Any:
+    def _convolution(self, name: str, module: nn.Conv2d, x: Any) -> Any:
+        """Its constants' names are those of `rounding.constants`."""
         if module.padding_mode != "zeros" or isinstance(module.padding, str):
             raise Unavailable("a convolution with padding that is not known here")
         stride, padding, dilation = (list(n) for n in (module.stride, module.padding, module.dilation))
         way, kernel = self.kernel(numbers(module.weight), module.groups)
+        kernel.set_friendly_name(f"{name}.weight")
         y = way(x, kernel, stride, padding, padding, dilation)
-        return y if module.bias is None else self.ops.add(y, self.constant(module.bias.reshape(1, -1, 1, 1)))
+        if module.bias is None:
+            return y
+        bias = self.constant(module.bias.reshape(1, -1, 1, 1))
+        bias.set_friendly_name(f"{name}.bias")
+        return self.ops.add(y, bias)
 
     def kernel(self, weight: Array, groups: int, back: bool = False) -> tuple[Any, Any]:
         """The operation and its kernel; weight: (outputs, inputs per group, rows, columns)."""
