@@ -15,10 +15,10 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 from xai_engine import __version__
-from xai_engine.errors import Cancelled, RadiolucentError, UsageError
+from xai_engine.errors import Cancelled, OutputError, RadiolucentError, UsageError
 
 
 class Verb(NamedTuple):
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0 done, 2 usage, 3 input, 4 model, 5 cancelled, 1 anything
     else."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     with suppress(AttributeError):  # a file name that the console cannot show must not end the work
@@ -72,8 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _say(Cancelled("cancelled; nothing half-done was left"), debug)
     except BrokenPipeError:  # the reader of our output has gone, as in `radiolucent methods | head`
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        _unread(sys.stdout)
         return 0
     except RadiolucentError as error:
         return _say(error, debug)
@@ -88,7 +88,41 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def complain(error: BaseException) -> None:
     """One line on standard error."""
-    print(f"radiolucent: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    tell(f"radiolucent: {' '.join(str(error).split())}", sys.stderr)
+
+
+def tell(text: str, stream: TextIO) -> None:
+    """One line. Where nobody reads it any more (`analyze … | head`) the work goes on. Raises OutputError for a full disk."""
+    try:
+        print(visible(text), file=stream, flush=True)
+    except BrokenPipeError:
+        _unread(stream)
+    except OSError as error:
+        if stream is sys.stdout:
+            _unread(stream)
+            raise OutputError(
+                f"standard output: cannot be written ({os.strerror(error.errno or 0)})"
+            ) from None
+
+
+def _unread(stream: TextIO) -> None:
+    """What is still written there goes nowhere."""
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), stream.fileno())
+
+
+def _open_streams() -> None:
+    """Those that were closed by whoever started us lead nowhere; else the next files would take their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def visible(text: str) -> str:
+    """With what a terminal would obey or hide written out: a file's name may hold any character."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _say(error: RadiolucentError, debug: bool) -> int:

@@ -239,12 +239,12 @@ def write(case: CaseReview, folder: Path | str, report: bool = False, page: str 
 def folder_names(paths: Sequence[Path]) -> list[str]:
     """One output folder name per image: its stem; `stem-2`, `stem-3`, … where images share one.
 
-    Compared without regard to case, as some file systems do.
+    Compared without regard to case, as some file systems do. A stem of dots alone would be another folder: that is `image`.
     """
     taken: set[str] = set()
     out = []
     for path in paths:
-        stem = path.stem or "image"
+        stem = path.stem if path.stem.strip(".") else "image"
         name, count = stem, 1
         while name.casefold() in taken:
             count += 1

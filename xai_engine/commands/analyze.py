@@ -182,6 +182,7 @@ class _Analysis:
 
     def _one(self, index: int, radiograph: Radiograph, prediction: Prediction) -> None:
         from xai_engine.analysis import pipeline
+        from xai_engine.cli import tell
         from xai_engine.radiograph import correct
         from xai_engine.runtime.run import Run
 
@@ -211,12 +212,9 @@ class _Analysis:
         self.line.step(self.paths[index].name, verdict)
         self.line.clear()
         for name, why in case.skipped.items():
-            print(f"radiolucent: skipped {name}: {why}", file=sys.stderr, flush=True)
-        print(
-            f"{radiograph.path}: {verdict} (threshold {prediction.threshold:.3f}) -> {folder}",
-            file=sys.stdout,
-            flush=True,
-        )
+            tell(f"radiolucent: skipped {name}: {why}", sys.stderr)
+        done = f"{radiograph.path}: {verdict} (threshold {prediction.threshold:.3f}) -> {folder}"
+        tell(done, sys.stdout)
 
     def _fail(self, index: int, error: RadiolucentError, outcome: str) -> None:
         from xai_engine.cli import complain

@@ -6,6 +6,7 @@ import shutil
 import sys
 from types import TracebackType
 
+from xai_engine.cli import tell, visible
 from xai_engine.runtime.run import Progress
 
 
@@ -38,7 +39,7 @@ class Line:
         if self._terminal:
             self._rewrite(f"[{self.done}/{self.total}] {name}: {outcome}")
         elif self.total > 1:
-            print(f"[{self.done}/{self.total}] {name}: {outcome}", file=sys.stderr, flush=True)
+            tell(f"[{self.done}/{self.total}] {name}: {outcome}", sys.stderr)
 
     def clear(self) -> None:
         """Make room for another line."""
@@ -56,7 +57,7 @@ class Line:
         self.clear()
 
     def _rewrite(self, text: str) -> None:
-        text = text[: shutil.get_terminal_size().columns - 1]
+        text = visible(text)[: shutil.get_terminal_size().columns - 1]
         sys.stderr.write("\r" + text.ljust(self._width))
         sys.stderr.flush()
         self._width = len(text)
