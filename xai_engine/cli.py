@@ -112,10 +112,13 @@ def _unread(stream: TextIO) -> None:
 
 
 def _open_streams() -> None:
-    """Those that were closed by whoever started us lead nowhere; else the next files would take their numbers."""
+    """Those that were closed by whoever started us lead nowhere, here and in our processes; else the next file or pipe would take
+    their numbers, and what is meant for them."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def visible(text: str) -> str:

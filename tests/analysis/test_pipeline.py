@@ -194,6 +194,14 @@ def test_the_folder_of_the_originals_is_not_replaced(case: CaseReview, tmp_path:
     assert (tmp_path / "chest" / "chest.dcm").read_bytes() == b"original"
 
 
+def test_a_name_of_dots_stays_within_the_folder() -> None:
+    assert pipeline.folder_names([Path("..png"), Path("x/...png"), Path(".hidden.png")]) == [
+        "image",
+        "image-2",
+        ".hidden",
+    ]
+
+
 @given(st.lists(st.sampled_from(["a", "A", "a-2", "b", "a.b", "a-3", "é"]), max_size=8))
 def test_folder_names_never_meet(stems: list[str]) -> None:
     names = pipeline.folder_names([Path("x") / f"{stem}.dcm" for stem in stems])

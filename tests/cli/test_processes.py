@@ -122,3 +122,41 @@ def test_light_verbs_load_nothing_heavy(words: list[str]) -> None:
         check=False,
     )
     assert done.stderr == "" or done.stderr.startswith("radiolucent: no model is installed")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX streams")
+def test_streams_that_nobody_reads(call: Call, chest: Path) -> None:
+    """`analyze … | head -1` ended after the first image, with exit code 0; a closed standard error ended it at once."""
+    for name in ("second.dcm", "third.dcm"):
+        shutil.copy(chest, call.folder / name)
+    words = [
+        sys.executable,
+        "-m",
+        "xai_engine",
+        "analyze",
+        "chest.dcm",
+        "second.dcm",
+        "none.dcm",
+        "third.dcm",
+    ]
+    words += ["--model", str(call.model), "--methods", "none"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$0" "$@" 2>&-', *words],
+            cwd=call.folder, env=environment, stdout=writer, timeout=100, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert done.returncode == 3
+    written = sorted(folder.name for folder in (call.folder / "radiolucent-out").iterdir())
+    assert written == ["chest", "second", "third"]
+
+
+@pytest.mark.parametrize("name", ["\x1b]0;title\x07.dcm", "\u202egnp.dcm", "line\nline.dcm", "\x9b31m.dcm"])
+def test_names_do_not_command_the_terminal(call: Call, name: str) -> None:
+    assert call("export", name, "--picture", "out.png") == 3
+    call.one_line("no such file")
+    assert call.err.rstrip("\n").isprintable()
