@@ -233,6 +233,15 @@ class Engine(QObject):
             self.engine, "what_if", f"What if: {what}", once, region, fill, seed=seed, **self._options()
         )
 
+    def recall(self, folder: Path, image: Path | None = None) -> Task:
+        """done(CaseReview): an earlier result; image: where it is now, None for where it was"""
+        where = None if image is None else str(image)
+        task = self._submit(
+            self.engine, "recall", f"Reopening {folder.name}", str(folder), where, **self._options()
+        )
+        self.engine.hurry(task.job)
+        return task
+
     def report(self, case: CaseReview, path: Path, page: str) -> Task:
         """done(path as text)"""
         return self._submit(self.engine, "report", f"Writing {path.name}", case, str(path), page)

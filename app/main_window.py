@@ -45,6 +45,7 @@ from app.window.maps import Maps
 from app.window.put_right import PutRight
 from app.window.reading import Reading
 from app.window.regions import RegionQuestions
+from app.window.reopen import Reopen
 from app.window.views import ViewArea
 from xai_engine.paths import resources_dir
 
@@ -70,6 +71,7 @@ class MainWindow(QMainWindow):
         self.reading.window = store.values.default_window
         self.files = Files(self)
         self.put_right = PutRight(self)
+        self.reopen = Reopen(self)
         self.help = Help(self)
         self.setWindowTitle(TITLE)
         self.setAcceptDrops(True)
@@ -83,6 +85,7 @@ class MainWindow(QMainWindow):
             **self._view_handlers(),
             **self.map_commands.handlers(),
             **self.files.handlers(),
+            "reopen": self.reopen.choose,
             **self.help.handlers(),
         }
         self.commands = Commands(self, handlers, theme.tokens)
@@ -242,7 +245,8 @@ class MainWindow(QMainWindow):
     # ---- images ------------------------------------------------------------------------------------------------
 
     def open(self, paths: Sequence[Path]) -> None:
-        self.reading.open(paths)
+        """Images, folders of images, and folders of results."""
+        self.reading.open(self.reopen.take_results(paths))
 
     def open_sample(self) -> None:
         self.open(sorted((resources_dir() / "samples").glob("*.dcm")))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from app.model.layer import Layer
 from xai_engine.assess.types import Grade, Verdict
+from xai_engine.classifier.types import ModelInfo
 from xai_engine.explain import registry
 
 Tone = Literal["good", "warning", "error", "muted"]
@@ -40,6 +41,13 @@ NO_MAP = Mark("no explanation", "muted", "notice")
 def assessable(layer: Layer) -> bool:
     """An activation of one channel is no explanation of the score: there is nothing to assess."""
     return layer.explanation.method in registry.names()
+
+
+def testable(layer: Layer, model: ModelInfo | None) -> bool:
+    """A map that was reopened from its folder lies on the image's pixels; only on the classifier's grid can it be assessed anew."""
+    return assessable(layer) and (
+        model is None or layer.explanation.values.shape == tuple(model.input_shape[1:3])
+    )
 
 
 def mark(layer: Layer, assessing: bool = False) -> Mark:

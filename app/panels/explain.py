@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from PySide6.QtCore import QEvent, QObject, Qt, Signal
+from PySide6.QtCore import QCoreApplication, QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QStandardItemModel
 from PySide6.QtWidgets import (
     QComboBox,
@@ -267,6 +267,10 @@ class ExplainPanel(QWidget):
         self.defaults.setEnabled(bool(self.form.fields))
         self._place.addWidget(self.form)
         self._show_reading()
+        if (
+            self.isVisible()
+        ):  # room for the new form before it is painted: else it is seen squeezed into that of the last one
+            QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
 
     def _show_reading(self) -> None:
         about = self.form.about

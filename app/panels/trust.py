@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
 
 from app.canvas.binding import listen
 from app.model.case import CaseModel
-from app.model.trust import assessable
+from app.model.trust import testable
 from app.panels.form_widgets import tool_button
 from app.panels.jobs import remaining
 from app.panels.scroll import scrolled
@@ -162,6 +162,7 @@ class TrustPanel(QWidget):
             self.bar.setTextVisible(False)
             self.what.setText("Waiting for the engine …")
         self.busy.setVisible(busy)
-        ready = any(assessable(layer) for layer in layers)
+        model = self._case.prediction.model if self._case.prediction is not None else None
+        ready = any(testable(layer, model) for layer in layers)
         for button in self.buttons.values():
             button.setEnabled(ready)

@@ -30,6 +30,7 @@ class Command:
 COMMANDS = (
     Command("open", "File", "Open …", "open", "Ctrl+O", tip="Open radiographs"),
     Command("open_folder", "File", "Open folder …", "folder", "Ctrl+Shift+O"),
+    Command("reopen", "File", "Reopen analysis folder …", "", "Ctrl+R", tip="Image, maps, cards and regions of a folder that was saved here or by analyze"),
     Command("sample", "File", "Open a synthetic sample"),
     Command("-", "File", ""),
     Command("report", "File", "Report …", "report", "Ctrl+P", tip="Write a PDF report"),

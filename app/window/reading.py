@@ -5,9 +5,7 @@ Owns no widget. `app.main_window` shows what the signals say.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +15,23 @@ from PySide6.QtCore import QObject, Signal
 
 from app.engine import Engine, Methods, Task
 from app.model.case import CaseModel
-from app.model.layer import Layer
 from app.model.studies import StudyList
+from app.window import kept
 from app.window.record import review
 from xai_engine.assess.types import ReliabilityCard
 from xai_engine.classifier.types import ModelInfo, Prediction
 from xai_engine.errors import RadiolucentError
 from xai_engine.evidence import format
 from xai_engine.evidence.case import CaseReview
+from xai_engine.evidence.record import FILE_NAME
 from xai_engine.explain.types import Explanation
-from xai_engine.explain.what_if import WhatIf
 from xai_engine.radiograph import display
 from xai_engine.radiograph.colour import LayerStyle
-from xai_engine.radiograph.regions import Region
 from xai_engine.radiograph.types import Radiograph
 from xai_engine.runtime.run import Progress
 
-KEPT = 6  # images whose pixels stay in memory while others are shown
 SUFFIXES = {".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ""}
 LARGEST_FOLDER = 5_000
-
-
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    """An image with all that was said and drawn about it."""
-
-    radiograph: Radiograph
-    prediction: Prediction | None
-    layers: tuple[Layer, ...]
-    regions: tuple[Region, ...]
-    asked: tuple[WhatIf, ...] = ()
 
 
 class Reading(QObject):
@@ -72,7 +57,7 @@ class Reading(QObject):
         self.unsuited: Mapping[str, str] = {}
         self.unsaved: set[Path] = set()
         self.impressions: dict[Path, str] = {}
-        self._kept: OrderedDict[Path, _Kept] = OrderedDict()
+        self._shelf = kept.Shelf(lambda path: path == studies.current or path in self.unsaved)
         self._reading: dict[Path, Task] = {}
         self._predicting: set[str] = set()
         self._wanted: Path | None = None
@@ -123,7 +108,7 @@ class Reading(QObject):
         files: list[Path] = []
         for path in paths:
             if path.is_dir():
-                found = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
+                found = sorted(p for p in path.rglob("*") if _may_be_image(p))
                 if not found:
                     self.message.emit(f"{path.name}: there are no images in this folder.", "warning", "")
                 files += found[:LARGEST_FOLDER]
@@ -138,10 +123,9 @@ class Reading(QObject):
         """Bring an image of the list to the screen, reading it first if need be."""
         self._keep()
         self._wanted = path
-        kept = self._kept.get(path)
-        if kept is not None:
-            self._kept.move_to_end(path)
-            self._restore(path, kept)
+        known = self._shelf.get(path)
+        if known is not None:
+            self._restore(path, known)
         elif path not in self._reading:
             self.studies.update(path, status="reading")
             task = self.engine.read(path)
@@ -162,8 +146,7 @@ class Reading(QObject):
                 self.noticed.emit(notice)
             self.predict()
         else:
-            self._kept[path] = _Kept(radiograph, None, (), ())
-            self._trim()
+            self._shelf.put(path, kept.Kept(radiograph))
 
     def _unreadable(self, path: Path, error: RadiolucentError, detail: str) -> None:
         self.studies.update(path, status="error", note=str(error))
@@ -195,9 +178,8 @@ class Reading(QObject):
         task.cancelled.connect(lambda: self._ahead_done(path))
 
     def _predicted_ahead(self, path: Path, radiograph: Radiograph, prediction: Prediction) -> None:
-        if path != self.studies.current and path not in self._kept:
-            self._kept[path] = _Kept(radiograph, prediction, (), ())
-            self._trim()
+        if path != self.studies.current and self._shelf.get(path) is None:
+            self._shelf.put(path, kept.Kept(radiograph, prediction))
         self._score(path, prediction)
         self._ahead_done(path)
 
@@ -232,7 +214,7 @@ class Reading(QObject):
 
     def close_study(self, path: Path) -> None:
         """Take an image off the list."""
-        self._kept.pop(path, None)
+        self._shelf.drop(path)
         self.unsaved.discard(path)
         current = path == self.studies.current
         after = self.studies.neighbour(1) or self.studies.neighbour(-1) if current else None
@@ -245,45 +227,36 @@ class Reading(QObject):
 
     def _keep(self) -> None:
         """Remember the image on the screen before another one takes its place."""
-        path, radiograph = self.studies.current, self.case.radiograph
-        if path is None or radiograph is None:
-            return
-        asked = tuple(self.case.comparison.what_if.values())
-        self._kept[path] = _Kept(radiograph, self.case.prediction, self.case.layers, self.case.regions, asked)
-        self._kept.move_to_end(path)
-        self._trim()
+        shown = kept.of_case(self.case)
+        if self.studies.current is not None and shown is not None:
+            self._shelf.put(self.studies.current, shown)
 
-    def _trim(self) -> None:
-        """Forget pixels of the oldest images that hold no work of the reader."""
-        for path in list(self._kept):
-            if len(self._kept) <= KEPT:
-                return
-            kept = self._kept[path]
-            if path != self.studies.current and not kept.regions and path not in self.unsaved:
-                del self._kept[path]
-
-    def _restore(self, path: Path, kept: _Kept) -> None:
+    def _restore(self, path: Path, known: kept.Kept) -> None:
+        self._shelf.put(path, known)
         self.studies.set_current(path)
-        self.case.set_radiograph(kept.radiograph, self.window)
-        if kept.prediction is not None:
-            self.case.set_prediction(kept.prediction)
-            self._score(path, kept.prediction)
-        for layer in kept.layers:
-            fresh = self.case.add_layer(layer.explanation, style=layer.style, card=layer.card)
-            self.case.set_visible(fresh.id, layer.visible)
-            self.case.set_spread(fresh.id, layer.spread)
         unsaved = path in self.unsaved
-        for region in kept.regions:
-            self.case.add_region(region)
-        for answer in kept.asked:
-            self.case.comparison.set_what_if(answer)
+        kept.show(self.case, known, self.window)
         if not unsaved:
             self.unsaved.discard(path)
-        self.case.select_region(None)
+        if known.prediction is not None:
+            self._score(path, known.prediction)
         self.opened.emit(path)
         self.busy.emit("")
-        if kept.prediction is None:
+        if known.prediction is None:
             self.predict()
+
+    def take_up(self, review: CaseReview) -> bool:
+        """Show an earlier result in place of what there is of its image. False where regions of it would be lost."""
+        path = self.studies.add([review.radiograph.path])[0]
+        if path in self.unsaved:
+            return False
+        self._keep()
+        self._wanted = path
+        if review.impression:
+            self.impressions[path] = review.impression
+        self._describe(path, review.radiograph)
+        self._restore(path, kept.of_review(review))
+        return True
 
     def _case_changed(self, field: str) -> None:
         if field == "regions" and self.case.regions and self.studies.current is not None:
@@ -335,9 +308,7 @@ class Reading(QObject):
             self.model_ready.emit(prediction.model)
         if path is not None:
             self._score(path, prediction)
-            kept = self._kept.get(path)
-            if kept is not None and kept.radiograph.sha256 == sha:
-                self._kept[path] = replace(kept, prediction=prediction)
+            self._shelf.set_prediction(path, sha, prediction)
         if self.case.radiograph is not None and self.case.radiograph.sha256 == sha:
             self.case.set_prediction(prediction)
             self.busy.emit("")
@@ -392,13 +363,8 @@ class Reading(QObject):
                 self.case.show_only(
                     layer.id
                 )  # one map at a time reads best; the panel brings the others back
-            return
-        for path, kept in self._kept.items():  # the reader has moved on to another image
-            if kept.radiograph.sha256 == sha:
-                others = tuple(x for x in kept.layers if x.explanation.method != explanation.method)
-                layer = Layer(len(others) + 1, explanation, style or LayerStyle(), True, [])
-                self._kept[path] = replace(kept, layers=(*others, layer))
-                return
+        else:  # the reader has moved on to another image
+            self._shelf.add_layer(sha, explanation, style)
 
     def assessed(
         self, sha: str, explanations: Sequence[Explanation], cards: Sequence[ReliabilityCard]
@@ -409,20 +375,19 @@ class Reading(QObject):
             for layer in self.case.layers:
                 if id(layer.explanation) in known:
                     self.case.set_card(layer.id, known[id(layer.explanation)])
-            return
-        for path, kept in self._kept.items():
-            if kept.radiograph.sha256 == sha:
-                layers = tuple(
-                    replace(layer, card=known.get(id(layer.explanation), layer.card)) for layer in kept.layers
-                )
-                self._kept[path] = replace(kept, layers=layers)
-                return
+        else:
+            self._shelf.set_cards(sha, known)
 
     # ---- the record --------------------------------------------------------------------------------------------
 
     def review(self, reader: str, impression: str, institution: str = "") -> CaseReview | None:
         """Everything on the screen as the record that report and JSON are made of; None before a verdict."""
         return review(self.case, self.environment, reader, impression, institution)
+
+
+def _may_be_image(path: Path) -> bool:
+    """By its name; pictures of maps that lie in the folder of a result are none."""
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not (path.parent / FILE_NAME).exists()
 
 
 def thumbnail(radiograph: Radiograph, side: int = 96) -> npt.NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from app.canvas.binding import listen
 from app.engine import Engine, Task
 from app.model.case import CaseModel
 from app.model.layer import Layer
-from app.model.trust import assessable
+from app.model.trust import testable
 from app.window.reading import Reading
 from xai_engine.assess.types import ReliabilityCard
 from xai_engine.errors import RadiolucentError
@@ -74,7 +74,7 @@ class Assessor(QObject):
         layers = [
             layer
             for layer in self.case.layers
-            if assessable(layer) and (wanted is None or layer.id in wanted)
+            if testable(layer, self.reading.model) and (wanted is None or layer.id in wanted)
         ]
         if not layers:
             return None
@@ -105,7 +105,7 @@ class Assessor(QObject):
         found = [
             layer
             for layer in self.case.layers
-            if layer.card is None and layer.id not in self._declined and assessable(layer)
+            if layer.card is None and layer.id not in self._declined and testable(layer, self.reading.model)
         ]
         return [layer for layer in found if layer.explanation.target == found[0].explanation.target]
 

@@ -276,3 +276,11 @@ def test_methods_that_the_model_gives_nothing_are_grey_and_say_why(
     assert "Not for this model" not in panel.choice.itemData(row, Qt.ItemDataRole.ToolTipRole)
     panel.show_method("attention-rollout")
     assert panel.form.about.name == "attention-rollout"
+
+
+def test_a_form_is_never_seen_squeezed_into_the_room_of_the_last_one(panel: ExplainPanel) -> None:
+    for name in registry.names():
+        panel.show_method(name)  # and no event is processed
+        for label in panel.form.findChildren(QLabel):
+            if label.isVisible():
+                assert label.height() + 1 >= label.heightForWidth(label.width()), (name, label.text())

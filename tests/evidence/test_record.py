@@ -17,8 +17,8 @@ from tests.conftest import REPOSITORY
 from tests.evidence import cases
 from xai_engine.errors import UsageError
 from xai_engine.evidence import record
-from xai_engine.radiograph import regions
-from xai_engine.radiograph.types import PixelSpacing
+from xai_engine.radiograph import display, regions
+from xai_engine.radiograph.types import PixelSpacing, Window
 
 SCHEMA = json.loads((REPOSITORY / "docs" / "analysis.schema.json").read_text(encoding="utf-8"))
 
@@ -204,3 +204,18 @@ def test_command_repeats_the_run() -> None:
         "lime-2 is of the target normal",
         "lime-2 was stopped before its end",
     ]
+
+
+def test_a_window_of_the_readers_own_is_on_record() -> None:
+    case = cases.case(cases.radiograph(64, 64), methods=("grad-cam",))
+    own = Window(812.5, 333.25, "SIGMOID", "")
+    told = record.to_json(replace(case, voi=own, voi_key="manual"))["image"]["voi"]
+    assert (told["center"], told["width"], told["function"]) == (812.5, 333.25, "SIGMOID")
+    again = json.loads(json.dumps(told))
+    assert record.shown_window(case.radiograph, again) == (own, "manual")
+    assert (
+        record.shown_window(case.radiograph, {"preset": "manual", "inverted": False}) is None
+    )  # older records
+    chosen = record.to_json(replace(case, voi_key="full"))["image"]["voi"]
+    assert "center" not in chosen
+    assert record.shown_window(case.radiograph, chosen) == (display.select(case.radiograph, "full"), "full")

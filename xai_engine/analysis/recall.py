@@ -46,10 +46,13 @@ def recall(
             for index, entry in enumerate(data["explanations"])
         )
         voi = data["image"]["voi"]
-        key = "default" if voi["preset"] == "manual" else voi["preset"]
+        shown, key = record.shown_window(radiograph, voi) or (
+            display.select(radiograph, "default"),
+            "default",
+        )
         case = CaseReview(
             radiograph=radiograph,
-            voi=display.select(radiograph, key),
+            voi=shown,
             prediction=_prediction(data["prediction"], info, data["environment"]),
             explanations=explanations,
             styles={},

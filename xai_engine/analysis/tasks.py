@@ -275,6 +275,18 @@ def analyze(
     return pipeline.analyze(radiograph, classifier(**options), chosen, target, seed, roi, run, cards=trust)
 
 
+def recall(
+    folder: str | Path, image: str | Path | None = None, *, run: Run, **options: Unpack[Options]
+) -> CaseReview:
+    """An earlier result from its folder. Raises UsageError, UnreadableImage, ModelError, as `recall.recall`."""
+    run.check(0.0, "reading the result")
+    from xai_engine.analysis import recall as earlier
+
+    found = earlier.recall(folder, image, options.get("model"))
+    run.check(1.0, "read")
+    return found
+
+
 def report(case: CaseReview, path: str | Path, page: str = "A4", *, run: Run) -> str:
     """Write the PDF. Returns its path. Raises UsageError, OutputError."""
     run.step(0.05, "writing the report")

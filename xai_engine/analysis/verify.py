@@ -230,10 +230,11 @@ def _map(saved: record.Record, index: int, name: str, again: CaseReview, toleran
         share = float(np.nanmax(difference, initial=0.0)) / largest if largest else math.inf
         yield f"{entry['map']}: {int(wrong.sum())} pixels differ, at most by {share:.2g} of the largest value"
     voi = saved.data["image"]["voi"]
-    if voi["preset"] == "manual":  # the window is not in the record: its picture cannot be made again
-        return
     r = again.radiograph
-    grey = display.picture(r, display.select(r, voi["preset"]), voi["inverted"])
+    window = record.shown_window(r, voi)
+    if window is None:  # nor can its picture be made again
+        return
+    grey = display.picture(r, window[0], voi["inverted"])
     expected = colour.blend(grey, values, LayerStyle(**entry["style"]), float(entry["full_scale"]))
     path = saved.folder / str(entry["overlay"])
     try:

@@ -20,8 +20,10 @@ from xai_engine import __version__
 from xai_engine.errors import UsageError
 from xai_engine.evidence.case import CaseReview
 from xai_engine.explain.what_if import WhatIf
+from xai_engine.radiograph import display
 from xai_engine.radiograph.mirror import Mirror
 from xai_engine.radiograph.regions import Region, RegionStatistics
+from xai_engine.radiograph.types import Radiograph, Voi, Window
 
 SCHEMA = 1
 FILE_NAME = "analysis.json"
@@ -64,7 +66,7 @@ def to_json(
             "spacing_source": r.spacing.source if r.spacing else "unknown",
             "format": r.file_format,
             "unit": r.unit,
-            "voi": {"preset": case.voi_key, "inverted": case.invert},
+            "voi": {"preset": case.voi_key, "inverted": case.invert, **_window(case)},
             "synthetic": r.study.synthetic,
             "notices": r.notices,
         },
@@ -130,6 +132,22 @@ def to_json(
     }
     result: dict[str, Any] = plain(record)
     return result
+
+
+def _window(case: CaseReview) -> dict[str, Any]:
+    """A window of the reader's own, in modality units: it stands nowhere else."""
+    if case.voi_key != "manual" or not isinstance(case.voi, Window):
+        return {}
+    return {"center": case.voi.center, "width": case.voi.width, "function": case.voi.function}
+
+
+def shown_window(radiograph: Radiograph, voi: Mapping[str, Any]) -> tuple[Voi, str] | None:
+    """The window that a record's `image.voi` tells of, and its key; None where it does not say how the reader had set it."""
+    if voi["preset"] != "manual":
+        return display.select(radiograph, voi["preset"]), voi["preset"]
+    if "center" not in voi:  # records of the versions before
+        return None
+    return Window(float(voi["center"]), float(voi["width"]), voi["function"]), "manual"
 
 
 def region_ids(regions: tuple[Region, ...]) -> tuple[str, ...]:
