@@ -125,7 +125,7 @@ def load(bundle: Path, policy: DevicePolicy | None = None, run: Run | None = Non
         network.load_state_dict(load_file(bundle / "models" / "model.safetensors"))
         finder = None
         if "lungs_def" in config:
-            run.check(0.8, "loading the lung model")
+            run.check(0.3, "loading the lung model, some seconds the first time")
             lungs = build(config["lungs_def"])
             lungs.load_state_dict(load_file(bundle / "models" / "lungs.safetensors"))
             finder = LungFinder(lungs)
