@@ -65,3 +65,11 @@ def test_presets_stand_for_their_methods() -> None:
 def test_values(text: str, kind: str, value: object) -> None:
     assert inputs._value("x", text, kind) == value
     assert type(inputs._value("x", text, kind)) is type(value)
+
+
+def test_an_empty_name_is_not_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`analyze "$IMAGE"` with a variable that is not set analysed all that lay there."""
+    (tmp_path / "a.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="empty"):
+        inputs.find_images([""])

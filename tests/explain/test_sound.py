@@ -55,6 +55,21 @@ class EachBranch(Net):
         return self.head(torch.relu(self.second(y)).mean((2, 3)))
 
 
+class Typed(Net):
+    """Asks for the type of what it is given, as MONAI's BasicUNet does: while it is traced that is no tensor, so its graph lacks a
+    layer's input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = nn.Conv2d(12, 8, 3, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.first(x))
+        if isinstance(y, torch.Tensor):
+            y = torch.cat([y, -y], 1)
+        return self.head(torch.relu(self.second(y)).mean((2, 3)))
+
+
 class Counter(Net):
     calls = 0
 
@@ -179,6 +194,7 @@ class Small(nn.Module):
 
 HARD = {
     "branch by image": EachBranch,
+    "asks for a type": Typed,
     "in place, small scores": lambda: Small(Spoilt()),
     "its input in place": lambda: nn.Sequential(nn.ReLU(inplace=True), Net()),
     "instance norm": lambda: Net(nn.InstanceNorm2d(6)),

@@ -33,6 +33,8 @@ def find_images(words: Sequence[str]) -> list[Path]:
     """
     out: list[Path] = []
     for word in words:
+        if not word:  # Path("") is this folder: a variable that is not set would analyse all that lies here
+            raise UsageError("an image's name is empty; name files or folders")
         path = Path(word)
         if not path.is_dir():
             out.append(path)

@@ -20,7 +20,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from xai_engine.classifier.backends.base import Unavailable, written
-from xai_engine.explain.behind import Behind
+from xai_engine.explain.behind import BROKEN, Behind
 from xai_engine.explain.compute import cuts
 from xai_engine.explain.compute.local import ADDS, AGREEMENT, ALIKE, ALIKE_FUNCTIONS, pair
 from xai_engine.explain.compute.superpixels import Hider
@@ -100,8 +100,11 @@ class Combinations:
         if found is None:
             return None
         cut, seen, colours = found
-        shape, table = _table(session, cuts.front(graph, cut), parts, colours, count)
-        behind = Behind.of(session, cuts.rest(graph, cut), shape, count)
+        try:
+            shape, table = _table(session, cuts.front(graph, cut), parts, colours, count)
+            behind = Behind.of(session, cuts.rest(graph, cut), shape, count)
+        except BROKEN:
+            return None
         ready = Combinations(behind, table, shape, seen, colours)
         right = behind.agrees(ready.activations(shown), parts.images(shown), AGREEMENT)
         return ready if right else None

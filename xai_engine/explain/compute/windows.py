@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xai_engine.explain.behind import Behind
+from xai_engine.explain.behind import BROKEN, Behind
 from xai_engine.explain.compute import local
 from xai_engine.explain.compute.baselines import baseline
 from xai_engine.explain.methods.perturbation import Occlusion
@@ -106,7 +106,10 @@ class _Prefix:
         plan = session.awaited(local.prepare(session.network, session.x, size, starts))
         if plan is None:
             return None
-        out = _Prefix(session, plan, hidden, starts, size)
+        try:
+            out = _Prefix(session, plan, hidden, starts, size)
+        except BROKEN:
+            return None
         return out if out.behind.agrees(out.make(0, VERIFIED), make(0, VERIFIED), local.AGREEMENT) else None
 
     def make(self, start: int, stop: int) -> torch.Tensor:
