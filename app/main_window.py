@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.canvas.readout import Readout
+from app.canvas.readout import Readout, line
 from app.engine import Engine, Task
 from app.model.case import CaseModel
 from app.model.studies import StudyList
@@ -37,7 +37,7 @@ from app.panels.tags import TagsPanel
 from app.panels.trust import TrustPanel
 from app.settings import SettingsStore
 from app.theme import Theme, Tokens
-from app.window import focus
+from app.window import focus, possible
 from app.window.actions import Commands, fill_toolbar
 from app.window.files import Files
 from app.window.help import Help
@@ -94,7 +94,7 @@ class MainWindow(QMainWindow):
         self._connect()
         self._default_layout = self.saveState(LAYOUT_VERSION)
         self._restore_layout()
-        self._update_commands()
+        possible.update(self)
         if store.notice:
             self.messages.show_message(store.notice, "warning")
 
@@ -274,7 +274,7 @@ class MainWindow(QMainWindow):
         """While the verdict is hidden, nothing else in the window may tell it."""
         hidden = self.finding.hidden
         self.studies_panel.set_scores_hidden(self.store.values.blind_reading and hidden)
-        self._update_commands()
+        possible.update(self)
 
     def _step(self, step: int) -> None:
         path = self.studies.neighbour(step)
@@ -298,7 +298,7 @@ class MainWindow(QMainWindow):
 
     def _case_changed(self, field: str) -> None:
         if field in ("radiograph", "prediction", "layers", "regions", "selection", "history"):
-            self._update_commands()
+            possible.update(self)
         if field == "radiograph":
             self.messages.forget_image()
         if field == "radiograph" and self.case.radiograph is None:
@@ -306,58 +306,9 @@ class MainWindow(QMainWindow):
             self._show_readout(None)
             self.zoom_label.clear()
 
-    def _update_commands(self) -> None:
-        act = self.commands.actions
-        image = self.case.radiograph is not None
-        prediction = self.case.prediction
-        hidden = self.finding.hidden
-        readable = prediction is not None and prediction.readable and not hidden
-        for key in (
-            "picture",
-            "close_study",
-            "fit",
-            "actual",
-            "invert",
-            "rotate_right",
-            "rotate_left",
-            "flip_h",
-        ):
-            act[key].setEnabled(image)
-        for key in ("flip_v", "reset", "hide", "two", "four", "six", "nine"):
-            act[key].setEnabled(image)
-        act["report"].setEnabled(prediction is not None and not hidden)
-        act["analysis"].setEnabled(prediction is not None and not hidden)
-        for key in ("quick", "standard", "audit"):
-            act[key].setEnabled(readable)
-        for key in ("hide_maps", "compare", "trust"):
-            act[key].setEnabled(bool(self.case.layers))
-        act["undo"].setEnabled(self.case.can_undo)
-        act["redo"].setEnabled(self.case.can_redo)
-        act["delete"].setEnabled(self.case.selected_region is not None)
-        reason = "Open a radiograph first." if not image else "Waiting for the verdict."
-        if prediction is not None:
-            reason = "Blind reading: put down your impression first." if hidden else prediction.refusal
-        for panel in (self.explain_panel, self.channels):
-            panel.set_enabled_for_image(readable, reason)
-        self.regions.what_if.set_enabled(readable, reason)
-        act["put_right"].setEnabled(self.put_right.can_take)
-        act["as_stored"].setEnabled(self.put_right.can_undo)
-
     def _show_readout(self, readout: Readout | None) -> None:
-        if readout is None:
-            self.readout.setText("")
-            return
-        from xai_engine.evidence import format as text
-
-        parts = [f"column {readout.column}, row {readout.row}"]
         spacing = self.case.radiograph.spacing if self.case.radiograph else None
-        if spacing is not None:
-            across, down = readout.column * spacing.column_mm, readout.row * spacing.row_mm
-            parts.append(f"{across:.1f}, {down:.1f} mm")
-        value = "padding" if readout.padding else f"{text.number(readout.value)} {readout.unit}".strip()
-        parts.append(value)
-        parts += [f"{layer.title} {text.number(layer.value)}" for layer in readout.layers]
-        self.readout.setText("   ·   ".join(parts))
+        self.readout.setText("" if readout is None else line(readout, spacing))
 
     def _show_zoom(self, zoom: float) -> None:
         self.zoom_label.setText(f"{zoom:.0%}" if self.case.radiograph is not None else "")

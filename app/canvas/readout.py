@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from app.canvas.sampling import value_at
 from app.model.case import CaseModel
+from xai_engine.evidence import format
+from xai_engine.radiograph.types import PixelSpacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +44,14 @@ def read_out(case: CaseModel, row: float, column: float) -> Readout | None:
     )
     padding = radiograph.padding is not None and bool(radiograph.padding[r, c])
     return Readout(r, c, float(radiograph.pixels[r, c]), radiograph.unit, layers, padding)
+
+
+def line(readout: Readout, spacing: PixelSpacing | None) -> str:
+    """As it stands below the image; millimetres where the file has a spacing."""
+    parts = [f"column {readout.column}, row {readout.row}"]
+    if spacing is not None:
+        across, down = readout.column * spacing.column_mm, readout.row * spacing.row_mm
+        parts.append(f"{across:.1f}, {down:.1f} mm")
+    parts.append("padding" if readout.padding else f"{format.number(readout.value)} {readout.unit}".strip())
+    parts += [f"{layer.title} {format.number(layer.value)}" for layer in readout.layers]
+    return "   ·   ".join(parts)
