@@ -16,7 +16,6 @@ from PySide6.QtWidgets import (
     QMainWindow,
     QMenu,
     QTabWidget,
-    QToolBar,
     QVBoxLayout,
     QWidget,
 )
@@ -38,7 +37,7 @@ from app.panels.trust import TrustPanel
 from app.settings import SettingsStore
 from app.theme import Theme, Tokens
 from app.window import focus, possible
-from app.window.actions import Commands, fill_toolbar
+from app.window.actions import Commands
 from app.window.files import Files
 from app.window.help import Help
 from app.window.maps import Maps
@@ -46,6 +45,7 @@ from app.window.put_right import PutRight
 from app.window.reading import Reading
 from app.window.regions import RegionQuestions
 from app.window.reopen import Reopen
+from app.window.toolbar import ToolBar
 from app.window.views import ViewArea
 from xai_engine.paths import resources_dir
 
@@ -173,11 +173,8 @@ class MainWindow(QMainWindow):
     def _make_toolbar(self) -> None:
         self.preset_menu = QMenu(self)
         self.preset_menu.aboutToShow.connect(self._fill_presets)
-        bar = QToolBar("Tools", self)
-        bar.setObjectName("Toolbar")
-        bar.setMovable(False)
-        self.addToolBar(bar)
-        fill_toolbar(bar, self.commands, self.preset_menu, self.theme.tokens)
+        self.toolbar = ToolBar(self.commands, self.preset_menu, self)
+        self.addToolBar(self.toolbar)
         self.commands.actions["window"].setChecked(True)
         self.commands.actions["one"].setChecked(True)
 

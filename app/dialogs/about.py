@@ -20,10 +20,12 @@ from PySide6.QtWidgets import (
 )
 
 from app.icons import pixmap
+from app.panels.scroll import scrolled
 from app.theme import current_tokens
 from xai_engine import __version__
 from xai_engine.classifier.types import ModelInfo
 
+WIDTH = 560
 DISCLAIMER = "Research use only. Not a medical device."
 
 
@@ -122,12 +124,16 @@ class AboutDialog(QDialog):
         layout.setSpacing(16)
         layout.addLayout(head)
         layout.addLayout(form)
-        layout.addWidget(licence)
+        data = scrolled(licence, "Licences and data")
+        data.setMinimumHeight(7 * licence.fontMetrics().lineSpacing())
+        layout.addWidget(data)
         layout.addWidget(buttons)
         close = buttons.button(QDialogButtonBox.StandardButton.Close)
         close.setDefault(True)
         close.setFocus()
-        self.setFixedWidth(560)
+        self.setFixedWidth(WIDTH)
+        # wrapped lines are not in a layout's size hint
+        self.setMinimumHeight(layout.totalHeightForWidth(WIDTH))
 
     def copy(self) -> None:
         QGuiApplication.clipboard().setText("\n".join(f"{what}: {version}" for what, version in self.rows))

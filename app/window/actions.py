@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from PySide6.QtGui import QAction, QActionGroup, QKeySequence
-from PySide6.QtWidgets import QMainWindow, QMenu, QToolBar, QToolButton
+from PySide6.QtWidgets import QMainWindow, QMenu
 
 from app.icons import icon
 from app.theme import Tokens
@@ -167,42 +167,3 @@ class Commands:
             ("Esc", "Cancel drawing, close the message"),
         ]
         return list(pages.items())
-
-
-def fill_toolbar(bar: QToolBar, commands: Commands, presets: QMenu, tokens: Tokens) -> None:
-    """open · window, pan, zoom, magnify · regions · view · compare · explain ▾ · report"""
-    act = commands.actions
-    bar.addAction(act["open"])
-    bar.addSeparator()
-    for key in ("window", "pan", "zoom", "magnify"):
-        bar.addAction(act[key])
-    bar.addSeparator()
-    for key in ("select", "rectangle", "ellipse", "polygon", "freehand"):
-        bar.addAction(act[key])
-    bar.addSeparator()
-    preset_button = QToolButton(bar)
-    preset_button.setText("Presets")
-    preset_button.setToolTip("Window presets (1 – 9)")
-    preset_button.setMenu(presets)
-    preset_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-    bar.addWidget(preset_button)
-    for key in ("fit", "actual", "invert", "rotate_left", "rotate_right", "reset", "hide"):
-        bar.addAction(act[key])
-    bar.addSeparator()
-    for key in ("one", "two", "four", "compare"):
-        bar.addAction(act[key])
-    bar.addSeparator()
-    explain = QToolButton(bar)
-    explain.setDefaultAction(act["standard"])
-    act["standard"].setIconText("Explain")  # a button follows its action's words
-    choices = QMenu(explain)
-    for key in ("quick", "standard", "audit"):
-        choices.addAction(act[key])
-    explain.setMenu(choices)
-    explain.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
-    explain.setToolButtonStyle(bar.toolButtonStyle().ToolButtonTextBesideIcon)
-    bar.addWidget(explain)
-    report = QToolButton(bar)
-    report.setDefaultAction(act["report"])
-    report.setToolButtonStyle(bar.toolButtonStyle().ToolButtonTextBesideIcon)
-    bar.addWidget(report)

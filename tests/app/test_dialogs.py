@@ -142,6 +142,21 @@ def test_about_names_versions_and_limits(qtbot: QtBot) -> None:
     assert "PyTorch: 9.9.9" in copied
 
 
+def test_about_has_room_for_every_line(qtbot: QtBot) -> None:
+    long = replace(
+        MODEL,
+        title="Pneumonia on frontal chest radiographs of children and adults",
+        training_data=tuple(
+            f"Set {n}: many words about where it comes from and its licence" for n in range(9)
+        ),
+    )
+    dialog = shown(qtbot, AboutDialog(None, ENVIRONMENT, long))
+    for label in dialog.findChildren(QLabel):
+        if label.wordWrap() and label.isVisible():
+            assert label.height() >= label.heightForWidth(label.width()), label.text()
+    assert dialog.height() < 600  # on small screens too
+
+
 def test_about_without_a_model(qtbot: QtBot) -> None:
     dialog = shown(qtbot, AboutDialog(None, None, None))
     assert "Model" not in [name for name, _ in dialog.rows]  # type: ignore[attr-defined]
