@@ -27,6 +27,7 @@ BF16_MINIMUM = 96  # scores below which checking costs more than bf16 saves
 BF16_CHECKED = 32  # images scored in both precisions
 UNDER_WAY = 2  # batches in a compiled copy: more would only be given up when a run is cancelled
 IN_BLOCKS = 8  # the same where batches are made several at a time
+WIDER = 2  # times as many images in a batch of a compiled copy in bf16, which takes less than half the time of fp32
 
 
 @dataclass(slots=True)
@@ -183,7 +184,8 @@ def scored(
         while following < count or ahead is not None:
             if ahead is None:
                 session.tick()
-                stop = min(following + session.batch_size, count)
+                wider = WIDER if check.reduced_will_do and under_way > 1 else 1
+                stop = min(following + wider * session.batch_size, count)
                 ahead = _Batch(following, stop, make(following, stop))
                 following = stop
             chosen = check.precisions(ahead.start)
