@@ -243,3 +243,19 @@ def test_the_shipped_kinds_are_sound() -> None:
         model = classifier(kind)
         small("saliency").explain(model, image(channels), model.info.classes[-1], Run())
         assert model.network in sound._SOUND
+
+
+@pytest.mark.parametrize("name", ["lime", "occlusion"])
+def test_exchanged_weights_are_other_weights(name: str) -> None:
+    """Copies of a network were told apart by the sums of its weights, which exchanging them leaves as they are."""
+    net, item = seeded(Net), image(padding=0)
+    method = small(name, **({"samples": 320} if name == "lime" else {"window": 8, "stride": 5}))
+    before = method.explain(ModuleClassifier(net, (1, SIDE, SIDE)), item, "pneumonia", Run(seed=7)).values
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(p.flatten().flip(0).view_as(p))
+    found = method.explain(ModuleClassifier(net, (1, SIDE, SIDE)), item, "pneumonia", Run(seed=7)).values
+    fresh = ModuleClassifier(copy.deepcopy(net), (1, SIDE, SIDE))
+    expected = method.explain(fresh, item, "pneumonia", Run(seed=7)).values
+    assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
+    assert np.abs(found - before).max() > 0.01 * np.abs(expected).max()

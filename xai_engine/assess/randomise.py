@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from xai_engine.classifier.backends.base import fingerprint
 from xai_engine.explain.protocol import Explainable
 
 How = Literal["redrawn", "shuffled"]
@@ -46,7 +47,7 @@ def randomised(
     "shuffled" permutes every tensor and leaves the statistics as they are. The original is not touched; copies are kept per model. `tick` is called between layers and may raise.
     """
     kept = _KEPT.setdefault(classifier.network, {})
-    key = (share, seed, stream, how, classifier.device, _fingerprint(classifier.network))
+    key = (share, seed, stream, how, classifier.device, fingerprint(classifier.network))
     if key not in kept:
         network = _copy(classifier, share, np.random.default_rng([seed, 7, stream]), tick, how)
         while len(kept) >= _MOST:
@@ -55,13 +56,6 @@ def randomised(
     other = copy.copy(classifier)
     other.network = kept[key]
     return other
-
-
-def _fingerprint(network: nn.Module) -> tuple[float, ...]:
-    """Changes when weights are changed, so that no stale copy is used."""
-    return tuple(
-        float(p.detach().sum(dtype=torch.float64)) for p in network.parameters() if p.is_floating_point()
-    )
 
 
 def _copy(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,9 +132,11 @@ def written(network: nn.Module, tick: Callable[[], object] = lambda: None) -> fx
 
 
 def fingerprint(network: nn.Module) -> tuple[float, ...]:
-    """Changes when a weight or a buffer changes, so that no stale copy is used."""
-    tensors = [*network.parameters(), *network.buffers()]
-    return tuple(float(t.detach().sum(dtype=torch.float64)) for t in tensors if t.is_floating_point())
+    """Changes when a weight or a buffer changes, so that no stale copy is used: a checksum of each, as it lies in memory. A sum would
+    be the same after weights were exchanged, and not quite the same with another number of threads."""
+    tensors = [t.detach() for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
+    bits = [t.view(torch.int16) if t.element_size() == 2 else t for t in tensors]  # numpy knows no bfloat16
+    return tuple(float(zlib.crc32(t.cpu().numpy().tobytes(order="K"))) for t in bits)
 
 
 class _Reads(TorchDispatchMode):
