@@ -113,6 +113,8 @@ def state_text(case: CaseModel, view: Viewport) -> list[str]:
     return [" · ".join(marks).capitalize(), window_text(case.voi, preset), f"Zoom {zoom}"]
 
 
+ROOM_BESIDE = 330.0
+"""Logical pixels of width from which the colour bar has room beside the scale bar and its words; else it stands above."""
 ROOM_TO_REPEAT = 420.0
 """Logical pixels of width from which a view beside another one has corner texts of its own."""
 
@@ -391,4 +393,6 @@ def paint_all(
     if said:
         notice(painter, area, said)
     if layers:
+        if area.width() < ROOM_BESIDE:
+            area.setBottom(lower)
         colour_bar(painter, area, layers, case.assessing, ratio, titled)

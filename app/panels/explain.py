@@ -187,7 +187,7 @@ class ExplainPanel(QWidget):
             alone = [self._times.get(("", name)) for name in names]
             known = [self._times.get((preset.name, n), t) for n, t in zip(names, alone, strict=True)]
             took = [seconds for seconds in known if seconds is not None]
-            when = f"about {format.duration(sum(took))}" if len(took) == len(names) else preset.expected
+            when = f"about {format.estimate(sum(took))}" if len(took) == len(names) else preset.expected
             self.times[preset.name].setText(f"{count}, {when}")
 
     @property

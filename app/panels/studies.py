@@ -71,7 +71,7 @@ def two_lines(text: str, width: int, metrics: QFontMetrics) -> list[str]:
     if metrics.horizontalAdvance(text) <= width:
         return [text]
     fits = next((n for n in range(len(text), 1, -1) if metrics.horizontalAdvance(text[:n]) <= width), 1)
-    ends = [n for n in range(fits, fits // 2, -1) if text[n - 1] in " _-.,"]
+    ends = [n for n in range(fits, fits // 3, -1) if text[n - 1] in " _-.,"]
     cut = ends[0] if ends else fits
     return [text[:cut].rstrip(), metrics.elidedText(text[cut:].lstrip(), Qt.TextElideMode.ElideMiddle, width)]
 

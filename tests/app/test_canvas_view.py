@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QPoint, QRectF, Qt
+from PySide6.QtGui import QPainter
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -175,3 +177,29 @@ def test_a_colour_bar_shows_what_the_image_can_show() -> None:
     near = np.min(np.abs(values[:, None] - np.array([-1.5, -1, -0.5, 0.5, 1, 1.5])), axis=1)
     assert lines[near < 0.03].all()
     assert not lines[near > 0.1].any()
+
+
+@pytest.mark.parametrize(("width", "above"), [(240, True), (700, False)])
+def test_in_a_narrow_view_the_colour_bar_stands_above_the_scale_bar(
+    canvas: CanvasView, case: CaseModel, monkeypatch: pytest.MonkeyPatch, width: int, above: bool
+) -> None:
+    from app.canvas import furniture
+
+    lower: list[float] = []
+    bottom: list[float] = []
+    real_scale, real_bar = furniture.scale_bar, furniture.colour_bar
+
+    def scale(*args: Any) -> float:
+        lower.append(real_scale(*args))
+        return lower[-1]
+
+    def bar(painter: QPainter, area: QRectF, *args: Any) -> None:
+        bottom.append(area.bottom())
+        real_bar(painter, area, *args)
+
+    monkeypatch.setattr(furniture, "scale_bar", scale)
+    monkeypatch.setattr(furniture, "colour_bar", bar)
+    case.add_layer(cases.explanation((ROWS, COLUMNS)))
+    canvas.resize(width, 400)
+    canvas.grab()
+    assert (bottom[-1] <= lower[-1]) is above

@@ -193,6 +193,10 @@ def test_expected_times_are_those_of_the_last_runs(panel: ExplainPanel) -> None:
     assert panel.times["standard"].text() == f"{len(names)} maps, about {20 * (len(names) - 1) + 5} s"
     panel.note_time(names[-1], 1.0, "standard")
     assert panel.times["standard"].text() == f"{len(names)} maps, about {20 * (len(names) - 1) + 1} s"
+    for seconds, told in ((1.87, "6 s"), (0.02, "1 s")):  # no hundredths of what will be
+        for name in names:
+            panel.note_time(name, seconds, "standard")
+        assert panel.times["standard"].text() == f"{len(names)} maps, about {told}"
 
 
 def test_the_page_is_asked_for_with_what_is_entered(panel: ExplainPanel) -> None:

@@ -186,6 +186,12 @@ def test_long_names_take_two_lines(qtbot: QtBot) -> None:
     name = "SYNTHETIC, PHANTOM CONSOLIDATION"
     width = metrics.horizontalAdvance("SYNTHETIC, PHANTOM ") + 2
     assert two_lines(name, width, metrics) == ["SYNTHETIC, PHANTOM", "CONSOLIDATION"]
+    double = "Müller-Lüdenscheidt, Änne"
+    width = metrics.horizontalAdvance("Müller-Lüdenscheidt")
+    assert two_lines(double, width, metrics) == [
+        "Müller-",
+        "Lüdenscheidt, Änne",
+    ]  # no line begins with a comma
     for text in ("x" * 200, "胸" * 60, "a b " * 50):
         lines = two_lines(text, 140, metrics)
         assert len(lines) == 2

@@ -84,6 +84,11 @@ def area(mm2: float | None) -> str:
     return _signed(f"{mm2:.1f}") if _exists(mm2) else NONE
 
 
+def estimate(seconds: float) -> str:
+    """What something will take: whole seconds, at least one; the next run has other hundredths than the last."""
+    return f"{max(1, round(seconds))} s" if seconds < 10 else duration(seconds)
+
+
 def duration(seconds: float | None) -> str:
     if not _exists(seconds):
         return NONE
