@@ -287,6 +287,8 @@ def _around(
 ) -> torch.Tensor:
     """(n, channels, *size) of the changed activation at `starts`, which may reach `padding` over the border."""
     assert source.patches is not None
+    if size == source.size and np.array_equal(starts, source.starts):
+        return source.patches  # as a convolution of 1 x 1 sees nothing around
     rows, columns = padding
     key = (rows, columns, int(fill == 0.0))
     if key not in source.padded:
