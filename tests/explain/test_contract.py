@@ -79,6 +79,15 @@ def hooks(network: torch.nn.Module) -> int:
     return sum(len(getattr(module, kind)) for module in network.modules() for kind in kinds)
 
 
+def torch_settings() -> tuple[object, ...]:
+    return (
+        torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled(),
+        torch.are_deterministic_algorithms_enabled(), torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"),
+        torch.get_float32_matmul_precision(), torch.is_anomaly_enabled(), torch.backends.mkldnn.enabled,
+        torch.nn.Module.__call__, torch.nn.Module.__getattr__,
+    )  # fmt: skip
+
+
 @contextmanager
 def left_as_found(network: torch.nn.Module) -> Iterator[None]:
     """Asserts what the contract promises about the network and the global random state."""
@@ -89,7 +98,9 @@ def left_as_found(network: torch.nn.Module) -> Iterator[None]:
     grads = [p.grad for p in network.parameters()]
     state = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())  # noqa: NPY002
     modules = [id(m) for m in network.modules()]
+    settings = torch_settings()
     yield
+    assert torch_settings() == settings
     assert hooks(network) == 0
     assert [id(m) for m in network.modules()] == modules
     assert [m.training for m in network.modules()] == modes
