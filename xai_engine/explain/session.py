@@ -351,6 +351,17 @@ class Session(Progress):
         finally:
             torch.set_num_threads(1)
 
+    @contextmanager
+    def one_thread(self) -> Iterator[None]:
+        """One thread of torch inside, its passes among it: for what would make much of a last digit, which depends on the threads."""
+        before, self._threads = (torch.get_num_threads(), self._threads), 0
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            self._threads = before[1]
+            torch.set_num_threads(before[0])
+
     def _looked(self, done: int) -> None:
         self.count(done, done)
         self.tick()

@@ -141,7 +141,8 @@ def score_cam(method: ScoreCam, session: Session) -> Attribution:
     """Weights: softmax over the channels of the score of the image seen through the channel's map scaled to
     [0, 1].
     """
-    layer = _Layer(method, session, with_gradient=False, share=0.02)
+    with session.one_thread():  # reduced precision would make much of a last digit of the masks
+        layer = _Layer(method, session, with_gradient=False, share=0.02)
     behind = baseline(session, method.background, 1.0)
     front = session.x - behind
     used, masks = [], []

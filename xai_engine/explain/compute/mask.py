@@ -16,6 +16,12 @@ DONE = 0.8  # of the whole change that the mask must bring about, or keep
 
 
 def explain(method: MeaningfulPerturbation, session: Session) -> Attribution:
+    """See `_optimised`. Adam divides slopes by their size, so hundreds of steps make another mask of another last digit: one thread."""
+    with session.one_thread():
+        return _optimised(method, session)
+
+
+def _optimised(method: MeaningfulPerturbation, session: Session) -> Attribution:
     """Minimise over the mask m (cells, 1 = hidden, or shown for "keep"), drawn over the image bilinearly:
 
     hide: score(image with m hidden) / whole + area_weight mean(m) + smoothness TV(m)  (equation 3 of Fong 2017);
