@@ -39,7 +39,9 @@ class ReportChoice:
 
 
 class ReportDialog(QDialog):
-    def __init__(self, parent: QWidget | None, settings: Settings, path: Path) -> None:
+    """impression: what was typed before. A file that is there already is named, and the button says what will happen to it."""
+
+    def __init__(self, parent: QWidget | None, settings: Settings, path: Path, impression: str = "") -> None:
         super().__init__(parent)
         self.setWindowTitle("Report")
         self.path = QLineEdit(str(path))
@@ -53,7 +55,7 @@ class ReportDialog(QDialog):
         self.reader = QLineEdit(settings.reader)
         self.reader.setPlaceholderText("may stay empty")
         browse.setAutoDefault(False)
-        self.impression = QPlainTextEdit()
+        self.impression = QPlainTextEdit(impression)
         self.impression.setPlaceholderText(
             "Your impression, printed beside the classifier's verdict (optional)"
         )
@@ -61,6 +63,8 @@ class ReportDialog(QDialog):
         self.impression.setFixedHeight(5 * self.fontMetrics().lineSpacing())
         self.folder = QCheckBox("With maps and analysis.json, in a folder")
         self.folder.toggled.connect(self._folder_toggled)
+        self.there = QLabel("There is one of this name already.")
+        self.there.setProperty("tone", "warning")
         row = QHBoxLayout()
         row.addWidget(self.path, 1)
         row.addWidget(browse)
@@ -68,6 +72,7 @@ class ReportDialog(QDialog):
         form.setHorizontalSpacing(16)
         form.setVerticalSpacing(9)
         form.addRow("File", row)
+        form.addRow("", self.there)
         form.addRow("Paper", self.page)
         form.addRow("Reader", self.reader)
         form.addRow("Impression", self.impression)
@@ -79,8 +84,8 @@ class ReportDialog(QDialog):
         )
         self.buttons.accepted.connect(self.accept)
         self.buttons.rejected.connect(self.reject)
-        save = self.buttons.button(QDialogButtonBox.StandardButton.Save)
-        self.path.textChanged.connect(lambda text: save.setEnabled(bool(text.strip())))
+        self.path.textChanged.connect(self._look)
+        self.folder.toggled.connect(self._look)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(18, 16, 18, 14)
         layout.setSpacing(12)
@@ -88,6 +93,16 @@ class ReportDialog(QDialog):
         layout.addWidget(note)
         layout.addWidget(self.buttons)
         self.setMinimumWidth(560)
+        self._form = form
+        self._look()
+
+    def _look(self) -> None:
+        save = self.buttons.button(QDialogButtonBox.StandardButton.Save)
+        named = bool(self.path.text().strip())
+        there = named and self.choice().path.exists()
+        self._form.setRowVisible(self.there, there)
+        save.setEnabled(named)
+        save.setText("Replace" if there else "Save")
 
     def choice(self) -> ReportChoice:
         path = Path(self.path.text().strip()).expanduser()

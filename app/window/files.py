@@ -26,6 +26,9 @@ class Files(QObject):
         super().__init__(window)
         self.window = window
         self.interactive = True
+        self._typed: dict[
+            Path | None, str
+        ] = {}  # impressions of the report dialog, also where it was cancelled
 
     def handlers(self) -> dict[str, Callable[[], object]]:
         return {
@@ -67,15 +70,21 @@ class Files(QObject):
         return self.window.store.values.folder
 
     def _suggest(self, ending: str) -> Path:
+        """A name that is free: what was signed before is not written over by mistake."""
         radiograph = self.window.case.radiograph
         stem = radiograph.path.stem if radiograph is not None else "radiograph"
-        return Path(self._folder() or ".").expanduser() / f"{stem}{ending}"
+        folder = Path(self._folder() or ".").expanduser()
+        names = (f"{stem}{ending}", *(f"{stem}-{n}{ending}" for n in range(2, 100)))
+        return next((folder / name for name in names if not (folder / name).exists()), folder / names[0])
 
     # ---- saving ------------------------------------------------------------------------------------------------
 
     def choose_report(self) -> None:
-        dialog = ReportDialog(self.window, self.window.store.values, self._suggest(".pdf"))
-        if dialog.exec() == QDialog.DialogCode.Accepted:
+        typed = self._typed.get(self.window.studies.current, "")
+        dialog = ReportDialog(self.window, self.window.store.values, self._suggest(".pdf"), typed)
+        accepted = dialog.exec() == QDialog.DialogCode.Accepted
+        self._typed[self.window.studies.current] = dialog.impression.toPlainText().strip()
+        if accepted:
             self.save_report(dialog.choice())
         dialog.deleteLater()
 
@@ -129,7 +138,8 @@ class Files(QObject):
 
     def save_analysis(self, folder: Path) -> Task | None:
         values = self.window.store.values
-        return self.save_report(ReportChoice(folder, values.page, values.reader, "", True))
+        typed = self._typed.get(self.window.studies.current, "")
+        return self.save_report(ReportChoice(folder, values.page, values.reader, typed, True))
 
     def _announce(self, task: Task, path: Path) -> None:
         task.done.connect(lambda _value: self._saved(path))

@@ -221,6 +221,27 @@ def test_report_choice(qtbot: QtBot) -> None:
     )
 
 
+def test_what_is_there_already_is_not_replaced_unawares(qtbot: QtBot, tmp_path: Path) -> None:
+    (tmp_path / "old.pdf").touch()
+    (tmp_path / "done").mkdir()
+    dialog = ReportDialog(None, Settings(), tmp_path / "new.pdf", "As before.")
+    shown(qtbot, dialog)
+    save = dialog.buttons.button(QDialogButtonBox.StandardButton.Save)
+    assert dialog.choice().impression == "As before."
+    for text, folder, there in (
+        ("new.pdf", False, False),
+        ("old.pdf", False, True),
+        ("old", False, True),  # the suffix is added
+        ("done", False, False),
+        ("done", True, True),
+        ("done-2", True, False),
+    ):
+        dialog.folder.setChecked(folder)
+        dialog.path.setText(str(tmp_path / text))
+        assert dialog.there.isVisible() is there, text
+        assert save.text() == ("Replace" if there else "Save")
+
+
 @pytest.mark.parametrize("name", ["image", "1.2.840.10008", "archive.v2", "Ünïcode Name"])
 def test_a_folder_instead_of_a_file(qtbot: QtBot, name: str) -> None:
     """Dots of a UID are no suffix."""

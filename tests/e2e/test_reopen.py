@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PySide6.QtWidgets import QDialog
 
-from app.dialogs.report import ReportChoice
+from app.dialogs.report import ReportChoice, ReportDialog
 from tests.e2e.driver import Driver
 from xai_engine.radiograph.regions import Region
 from xai_engine.radiograph.types import Window
@@ -126,3 +127,28 @@ def test_an_image_comes_back_as_it_was_shown(driver: Driver, normal: Path, conso
     driver.until(lambda: case.radiograph is not None and case.radiograph.path == normal, "the first image")
     assert (case.voi, case.preset_key, case.invert, case.rotation, case.flip_h, case.flip_v) == before
     assert not window.reading.unsaved
+
+
+def test_what_was_typed_for_the_report_is_not_lost(
+    driver: Driver, normal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.open(normal)
+    window = driver.window
+    window.store.values.folder = str(tmp_path)
+    met: list[tuple[str, str]] = []
+
+    def cancelled(dialog: ReportDialog) -> int:
+        met.append((dialog.impression.toPlainText(), Path(dialog.path.text()).name))
+        dialog.impression.setPlainText("No opacity.")
+        return int(QDialog.DialogCode.Rejected)
+
+    monkeypatch.setattr(ReportDialog, "exec", cancelled)
+    driver.do("report")
+    (tmp_path / f"{normal.stem}.pdf").touch()
+    driver.do("report")
+    assert met == [("", f"{normal.stem}.pdf"), ("No opacity.", f"{normal.stem}-2.pdf")]
+    assert window.files.save_analysis(tmp_path / "out") is not None
+    driver.until(lambda: (tmp_path / "out" / "analysis.json").exists(), "the analysis folder")
+    driver.wait_idle()
+    saved = json.loads((tmp_path / "out" / "analysis.json").read_text())
+    assert saved["reader"]["impression"] == "No opacity."
