@@ -84,7 +84,7 @@ class TrustPanel(QWidget):
             choices.addWidget(button)
         self.tools = QWidget()
         column = QVBoxLayout(self.tools)
-        column.setContentsMargins(10, 8, 8, 0)
+        column.setContentsMargins(10, 8, 8, 3)
         column.setSpacing(6)
         column.addWidget(plain_label("Assess all maps", "heading"))
         column.addLayout(choices)

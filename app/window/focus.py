@@ -28,7 +28,13 @@ class _Ring(QFocusFrame):
             painter.setRenderHint(QPainter.RenderHint.Antialiasing)
             painter.setPen(QPen(QColor(current_tokens().accent), RING))
             inset = RING / 2
-            painter.drawRoundedRect(QRectF(self.rect()).adjusted(inset, inset, -inset, -inset), 4, 4)
+            seen = QRectF(self.visibleRegion().boundingRect())
+            painter.drawRoundedRect(seen.adjusted(inset, inset, -inset, -inset), 4, 4)
+
+    def come_up(self) -> None:
+        """Where a control fills its place, a ring around it would be cut off, or lie under it: then it is drawn on its edge."""
+        self.clearMask()
+        self.raise_()
 
 
 class FocusRing(QObject):
@@ -55,6 +61,7 @@ class FocusRing(QObject):
         if self._frame is None or not isValid(self._frame):
             self._frame = _Ring()
         self._frame.setWidget(new)
+        self._frame.come_up()
 
 
 def order(root: QWidget) -> list[QWidget]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PySide6.QtCore import QPoint, Qt
-from PySide6.QtGui import QKeySequence
+from PySide6.QtGui import QColor, QKeySequence
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -170,8 +170,9 @@ def test_order_of_parts(qtbot: QtBot) -> None:
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_the_focus_is_seen_in_both_themes(window: MainWindow, theme: ThemeChoice) -> None:
-    """What Tab comes to looks clearly otherwise than before, in at least twenty pixels."""
+    """What Tab comes to looks clearly otherwise than before, in at least twenty pixels, and has the ring on all four sides."""
     window.theme.apply(theme)
+    accent = np.array(QColor(window.theme.tokens.accent).getRgb()[:3])
 
     def picture() -> np.ndarray:
         image = window.grab().toImage().convertToFormat(window.grab().toImage().Format.Format_RGB888)
@@ -189,6 +190,16 @@ def test_the_focus_is_seen_in_both_themes(window: MainWindow, theme: ThemeChoice
             x, y = max(0, corner.x()), max(0, corner.y())
             part = np.s_[y : corner.y() + widget.height() + 8, x : corner.x() + widget.width() + 8]
             assert int((np.abs(now - before).max(2)[part] > 60).sum()) >= 20, (page, widget)
+            seen = widget.visibleRegion().boundingRect()
+            seen.moveTopLeft(widget.mapTo(window, seen.topLeft()))
+            ringed = np.abs(now - accent).max(2) < 40
+            for band in (
+                np.s_[max(0, seen.top() - 4) : seen.top() + 4, seen.left() : seen.right()],
+                np.s_[seen.bottom() - 3 : seen.bottom() + 5, seen.left() : seen.right()],
+                np.s_[seen.top() : seen.bottom(), max(0, seen.left() - 4) : seen.left() + 4],
+                np.s_[seen.top() : seen.bottom(), seen.right() - 3 : seen.right() + 5],
+            ):
+                assert int(ringed[band].sum()) >= 8, (page, widget, band)
             before = now
 
 
