@@ -190,3 +190,31 @@ def test_parameters_from_the_command_line(call: Call, chest: Path) -> None:
     assert data["explanations"][0]["params"]["samples"] == 100
     assert data["explanations"][1]["params"]["steps"] == 8
     assert "--param lime.samples=100" in data["command"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("model",), 0),
+        (("image", "sha256"), None),
+        (("image", "voi", "preset"), {}),
+        (("prediction", "operating_point", "specificity"), []),
+        (("explanations", 0, "unit"), 1e308),
+        (("explanations", 0, "full_scale"), 0),
+    ],
+)
+def test_a_record_that_was_changed_is_told_in_one_line(
+    call: Call, chest: Path, place: tuple[str | int, ...], value: object, tmp_path: Path
+) -> None:
+    assert call.analyze(chest, "--methods", "grad-cam", "--cards", "none", "--out", "out") == 0
+    file = call.folder / "out" / "chest" / "analysis.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    inner = record
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    file.write_text(json.dumps(record), encoding="utf-8")
+    assert call("report", file.parent, "--model", call.model) in (2, 4)
+    assert call.err.count("\n") == 1
+    assert "unexpected" not in call.err
+    assert not (file.parent / "report.pdf").exists()

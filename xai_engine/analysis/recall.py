@@ -33,11 +33,18 @@ def recall(
     saved = record.load(folder)
     data = saved.data
     where = saved.folder / record.FILE_NAME
-    radiograph = read(image or data["image"]["path"])
-    if radiograph.sha256 != data["image"]["sha256"]:
+    try:
+        about = [
+            str(data[what][key])
+            for what, key in (("image", "path"), ("image", "sha256"), ("model", "name"), ("model", "sha256"))
+        ]
+    except (LookupError, TypeError) as error:
+        raise UsageError(f"{where}: is incomplete or was changed; analyse the image again") from error
+    radiograph = read(image or about[0])
+    if radiograph.sha256 != about[1]:
         raise UsageError(f"{radiograph.path}: is not the image that {where} is about; name it with --image")
-    info = bundle.info(bundle.find(model or data["model"]["name"]))
-    if info.sha256 != data["model"]["sha256"]:
+    info = bundle.info(bundle.find(model or about[2]))
+    if info.sha256 != about[3]:
         raise ModelError(f"{info.name}: is not the model that {where} was made with; name it with --model")
     try:
         radiograph = correct.apply(radiograph, data["image"].get("corrections", ()))
@@ -96,7 +103,7 @@ def recall(
         }
     except RadiolucentError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{where}: is incomplete or was changed; analyse the image again") from error
     from dataclasses import replace
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from xai_engine.errors import UsageError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="result folder, as analyze writes it")
@@ -21,10 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from xai_engine.analysis import pipeline, recall
-    from xai_engine.evidence import report
+    from xai_engine.evidence import record, report
 
     case = recall.with_pictures(recall.recall(args.folder, args.image, args.model), args.model)
     out = args.out or args.folder / pipeline.REPORT
-    report.write(case, out, args.page)
+    try:
+        report.write(case, out, args.page)
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:  # values that only the page asks about
+        where = args.folder / record.FILE_NAME
+        raise UsageError(f"{where}: is incomplete or was changed; analyse the image again") from error
     print(out)
     return 0
