@@ -120,3 +120,20 @@ def test_gap_between_best_and_worst():
     assert list(found) == ["sex"]
     assert (found["sex"]["best"], found["sex"]["worst"]) == ("F", "M")
     assert found["sex"]["gap"] == pytest.approx(0.2)
+
+
+def test_every_heading_stands_with_its_table(tmp_path, study):
+    """On the page where its first row is; and a table without rows is not there at all."""
+    pymupdf = pytest.importorskip("pymupdf")
+    out = study / "out"
+    assert main(["evaluate", str(study / "tiny"), str(study / "cases.csv"), "--out", str(out)]) == 0
+    result = json.loads((out / "evaluation.json").read_text())
+    tables = pages.tables(result)
+    assert {title for title, *_ in tables} >= {"Figures", "Conformal prediction sets"}
+    assert all(len(rows) > 1 for *_, rows in tables)
+    with pymupdf.open(out / "evaluation.pdf") as document:
+        lines = [page.get_text().splitlines() for page in document]
+    for title, _, rows in tables:
+        (at,) = [n for n, page in enumerate(lines) if title in page]
+        rest = " ".join(lines[at][lines[at].index(title) :]).replace("\u00a0", " ")
+        assert " ".join(rows[1][0].split()[:2]) in rest, title

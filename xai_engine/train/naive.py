@@ -18,6 +18,7 @@ from xai_engine.train.images import map_images, read_grey
 from xai_engine.train.manifest import Sample
 
 Floats = npt.NDArray[np.float64]
+FEWEST = 5  # training images of a class, or a floor would be chance
 FLOORS = {
     "thumbnail": "16 × 16 thumbnails",
     "height": "image height alone",
@@ -27,8 +28,8 @@ FLOORS = {
 
 
 def scores(samples: Sequence[Sample], outcomes: Sequence[Outcome]) -> dict[str, dict[str, Floats]]:
-    """Population -> floor -> score of each sure outcome, in order; no entry where there are no training images (a
-    foreign manifest) or where the manifest does not tell the number."""
+    """Population -> floor -> score of each sure outcome, in order; no entry where there are too few training images (a
+    foreign manifest has none) or where the manifest does not tell the number."""
     found: dict[str, dict[str, Floats]] = {}
     for population in sorted({s.population for s in samples}):
         train = [
@@ -38,7 +39,7 @@ def scores(samples: Sequence[Sample], outcomes: Sequence[Outcome]) -> dict[str, 
         ]
         sure = [o for o in outcomes if o.sample.population == population and o.sample.sure]
         labels = np.array([float(s.label >= 0.5) for s in train])
-        if len(train) < 50 or labels.min() == labels.max() or not sure:
+        if min((labels == 0).sum(), (labels == 1).sum()) < FEWEST or not sure:
             continue
         x = np.stack(map_images(thumbnail, train, train[0].path.parent))
         thumbs = np.stack([o.thumbnail for o in sure])

@@ -13,11 +13,14 @@ from typing import Any
 from xai_engine.train import card
 
 _GAP = 7.0  # points between columns
+_START = (
+    110.0  # points that a heading, its note and the first rows take, or all of it begins on the next page
+)
 Table = tuple[str, str, list[list[str]]]  # title, note, rows (the first is the head)
 
 
 def tables(result: Mapping[str, Any]) -> list[Table]:
-    """Every table of the pages. A naive floor stands in each table that measures separation or localisation."""
+    """Every table of the pages that has rows. A naive floor stands in each table that measures separation or localisation."""
     out: list[Table] = []
     populations = result["populations"]
     figures = [["population", "figure", "value", "lower", "upper"]]
@@ -113,7 +116,12 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         out.append((f"Robustness, {name}", "The same images, changed.", rows))
     if result["unreadable"]:
         out.append(("Unreadable images", "", [["problem"], *([p] for p in result["unreadable"])]))
-    return [(title, note, [[_whole(cell) for cell in row] for row in rows]) for title, note, rows in out]
+    # a head alone says nothing
+    return [
+        (title, note, [[_whole(c) for c in row] for row in rows])
+        for title, note, rows in out
+        if len(rows) > 1
+    ]
 
 
 def page(result: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
@@ -145,7 +153,7 @@ def pdf(result: Mapping[str, Any], pictures: Mapping[str, bytes], path: Path) ->
     from reportlab.lib import colors
     from reportlab.lib.pagesizes import A4
     from reportlab.lib.styles import ParagraphStyle
-    from reportlab.platypus import Image, Paragraph, SimpleDocTemplate, Spacer
+    from reportlab.platypus import CondPageBreak, Image, Paragraph, SimpleDocTemplate, Spacer
     from reportlab.platypus import Table as Grid
 
     from xai_engine.evidence import layout, typeset
@@ -176,7 +184,7 @@ def pdf(result: Mapping[str, Any], pictures: Mapping[str, bytes], path: Path) ->
     for heading, note, rows in tables(result):
         widths = layout.column_widths(rows, width, body.fontSize, _GAP + 0.5)
         cells = [[text(c) for c in row] for row in rows]
-        story += [text(heading, head), text(note), Spacer(1, 4)]
+        story += [CondPageBreak(_START), text(heading, head), text(note), Spacer(1, 4)]
         story.append(Grid(cells, colWidths=widths, repeatRows=1, style=style, hAlign="LEFT"))
     SimpleDocTemplate(
         str(path), pagesize=A4, leftMargin=margin, rightMargin=margin, topMargin=margin, bottomMargin=margin,
