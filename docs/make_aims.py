@@ -23,6 +23,7 @@ class Aim:
     limit: float
     least: bool = True
     above: str = ""  # a row whose value the limit is added to
+    after: str = ""  # a heading behind which the row is looked for
 
 
 AIMS = (
@@ -42,16 +43,35 @@ AIMS = (
     Aim("adults, AUC", "AUC", ADULTS, 0.85),
     Aim("adults, ECE", "calibration error (ECE, 15 bins of equal size)", ADULTS, 0.03, False),
     Aim("children, ECE", "calibration error (ECE, 15 bins of equal size)", CHILDREN, 0.03, False),
+    Aim("adults, specificity at “confirming”", "specificity at “confirming”", ADULTS, 0.95),
+    Aim(
+        "children, specificity at “confirming”, as the point is meant",
+        "specificity at “confirming”",
+        CHILDREN,
+        0.95,
+    ),
+    Aim("adults, sensitivity at “screening”", "sensitivity at “screening”", ADULTS, 0.95),
+    Aim("children, sensitivity at “screening”", "sensitivity at “screening”", CHILDREN, 0.95),
+    Aim("adults, prediction sets hold the class", "adults", 1, 0.9, after="## Prediction sets"),
+    Aim("adults, the same, of normal ones", "adults", 2, 0.9, after="## Prediction sets"),
+    Aim("children, prediction sets hold the class", "children", 1, 0.9, after="## Prediction sets"),
     Aim("adults, refused by the gate", "refused by the gate", ADULTS, 0.05, False),
     Aim("children, refused by the gate", "refused by the gate", CHILDREN, 0.05, False),
     Aim("Layer-CAM on the adults' boxes, pooled AUPRC", "layer-cam", 2, 0.45),
     Aim("the same, above the centre prior by", "layer-cam", 2, 0.1, above="centre-prior"),
+    Aim(
+        "the same, mean per image, above the lung prior (not asked for)",
+        "layer-cam",
+        1,
+        0.0,
+        above="lung-prior",
+    ),
 )
 
 
-def cells(card: str, row: str) -> list[str]:
-    """The cells of the first row with this label. Raises ValueError where the card has none."""
-    for line in card.splitlines():
+def cells(card: str, row: str, after: str = "") -> list[str]:
+    """The cells of the first row with this label behind a heading. Raises ValueError where the card has none."""
+    for line in card[card.index(after) :].splitlines():
         found = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if line.startswith("|") and found[0] == row:
             return found
@@ -68,7 +88,7 @@ def number(cell: str) -> float:
 def table(card: str) -> str:
     lines = ["| test split | asked for | reached (95 % interval) | |", "|---|---|---|---|"]
     for aim in AIMS:
-        cell = cells(card, aim.row)[aim.column]
+        cell = cells(card, aim.row, aim.after)[aim.column]
         value = number(cell)
         if aim.above:
             value = round(value - number(cells(card, aim.above)[aim.column]), 3)
