@@ -11,13 +11,14 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import convolve, gaussian_filter
 from torch import nn
 
 from tests.assess import planted
-from xai_engine.assess import card, perturbation, random_maps, randomise, rerun
+from xai_engine.assess import areas, card, findings, perturbation, random_maps, randomise, rerun
+from xai_engine.assess.imputation import impute
 from xai_engine.assess.options import CardOptions, preset
-from xai_engine.assess.pool import Pool
+from xai_engine.assess.pool import Pool, Request
 from xai_engine.assess.types import ReliabilityCard
 from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import UsageError
@@ -236,6 +237,64 @@ def test_curves_and_infidelity_of_an_additive_model() -> None:
     assert removals.infidelity(-sums[None])[0] == 1.0
     assert removals.foretelling(sums[None], scene.blocks.sizes)[0] == pytest.approx(1.0, abs=1e-6)
     assert road.value() > 0
+
+
+def test_effects_of_areas_on_an_additive_model() -> None:
+    """By hand: the smallest change over the ways to take an area away, in standard deviations over random hidden sets."""
+    rng = np.random.default_rng(9)
+    weight, image = rng.normal(size=(2, 24, 24))
+    image = np.cumsum(image, 1) / 5
+    valid = np.ones((24, 24), bool)
+    lungs, border, text = (np.zeros_like(valid) for _ in range(3))
+    lungs[6:18, 4:20], border[:, [0, 23]], border[[0, 23]], text[2:4, 8:12] = True, True, True, True
+    found = areas.Areas(valid, lungs, border, text)
+    classifier = ModuleClassifier(Additive(weight), (1, 24, 24), batch_size=5)
+    with Session(classifier, input_of(image[None].astype(np.float32), valid), "pneumonia", Run()) as session:
+        scene, pool = perturbation.Scene(session, valid), Pool()
+        ends = perturbation.plan_ends(scene, pool)
+        removals = perturbation.plan_removals(scene, pool, ends, 60, rng)
+        effects = perturbation.plan_areas(scene, pool, ends, found)
+        pool.run(session, "")
+        x, blurred = (v[0, 0].double().numpy() for v in (scene.x, scene.blurred))
+
+    def fall(where: np.ndarray, other: np.ndarray | float) -> float:
+        return float((weight * (x - other))[where].sum())
+
+    def solved(where: np.ndarray) -> np.ndarray:
+        return np.asarray(impute(scene.x[0].numpy(), where, valid)[0], float)
+
+    outside = ~lungs
+    far = 1.0 - np.clip(convolve(lungs.astype(float), np.ones((3, 3)), mode="constant"), 0.0, 1.0)
+    soft = gaussian_filter(far, 0.5, mode="mirror", truncate=6.0)
+    ways = {
+        "text": [fall(text, solved(text))],
+        "border": [fall(border, blurred), fall(border, x.mean()), fall(border, solved(border))],
+        "outside": [fall(outside, blurred), fall(outside, x.mean()), fall(outside, x[outside].mean()),
+                    float((weight * soft * (x - blurred)).sum())],
+    }  # fmt: skip
+    hidden = removals.sets @ scene.blocks.sums(weight * (x - blurred))
+    got = {f.name: f for f in findings.of_model(removals, effects)}
+    for name, each in ways.items():
+        expected = min(each, key=abs) / float(hidden.std())
+        assert got[f"{name}_effect"].value == pytest.approx(abs(expected), rel=2e-2), name
+    assert got["score_reaction"].value == pytest.approx(float(hidden.std()), rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("text", 1.0), ("border", 1.5), ("outside", 1.75)])
+def test_an_area_that_stands_out_says_what_to_do(name: str, limit: float) -> None:
+    ends, removed = Request(3, None), Request(400, None)  # type: ignore[arg-type]
+    ends.scores[:] = 0.0
+    removed.scores[:] = np.tile([-1.0, 1.0], 200)  # a standard deviation of one
+    sentences = []
+    for ratio in (0.9 * limit, 1.1 * limit):
+        taken = Request(2, None)  # type: ignore[arg-type]
+        taken.scores[:] = [-ratio, -0.3]
+        removals = perturbation.Removals(np.zeros((400, 1), bool), perturbation.Ends(ends), removed)
+        effects = perturbation.AreaEffects((name, "lungs"), perturbation.Ends(ends), taken)
+        got = {f.name: f for f in findings.of_model(removals, effects)}[f"{name}_effect"]
+        assert got.value == pytest.approx(ratio)
+        sentences.append((got.grade, "instead of the lungs" in got.sentence))
+    assert sentences == [("good", False), ("fair", True)]
 
 
 # ---- stability and randomisation ---------------------------------------------------------------------------------

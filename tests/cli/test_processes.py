@@ -19,10 +19,14 @@ from tests.cli.conftest import Call
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def line(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "xai_engine", *map(str, words)]
+
+
 def run_process(*words: str | Path, **kwargs: Any) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", "xai_engine", *map(str, words)],
+        line(*words),
         capture_output=True,
         text=True,
         env=environment,
@@ -47,17 +51,7 @@ def test_names_that_the_console_cannot_show(call: Call, chest: Path) -> None:
     names = ["Müller 胸部.dcm", os.fsdecode(b"M\xfcller.dcm")]
     for name in names:
         shutil.copy(chest, call.folder / name)
-    words = [
-        sys.executable,
-        "-m",
-        "xai_engine",
-        "analyze",
-        *names,
-        "--model",
-        str(call.model),
-        "--methods",
-        "none",
-    ]
+    words = line("analyze", *names, "--model", call.model, "--methods", "none")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(
         words, cwd=call.folder, env=environment, capture_output=True, timeout=100, check=False
@@ -129,17 +123,8 @@ def test_streams_that_nobody_reads(call: Call, chest: Path) -> None:
     """`analyze … | head -1` ended after the first image, with exit code 0; a closed standard error ended it at once."""
     for name in ("second.dcm", "third.dcm"):
         shutil.copy(chest, call.folder / name)
-    words = [
-        sys.executable,
-        "-m",
-        "xai_engine",
-        "analyze",
-        "chest.dcm",
-        "second.dcm",
-        "none.dcm",
-        "third.dcm",
-    ]
-    words += ["--model", str(call.model), "--methods", "none"]
+    images = ("chest.dcm", "second.dcm", "none.dcm", "third.dcm")
+    words = line("analyze", *images, "--model", call.model, "--methods", "none")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     reader, writer = os.pipe()
     os.close(reader)

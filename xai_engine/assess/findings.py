@@ -188,7 +188,9 @@ def of_model(removals: Removals, effects: AreaEffects) -> list[Finding]:
         if fall is not None:
             ratio = min(abs(fall) / reaction, LARGEST_RATIO)
             text = f"Taking away {title} alone changes the score {_times(ratio)} as much as hiding random parts does."
-            out.append(finding(f"{name}_effect", ratio, text, "times"))
+            out.append(
+                finding(f"{name}_effect", ratio, text + _advice(f"{name}_effect", ratio, title), "times")
+            )
     inner, outer = effects.fall("lungs"), effects.fall("outside")
     if inner is not None and outer is not None:
         ratio = min(abs(outer) / reaction, LARGEST_RATIO)
@@ -196,8 +198,16 @@ def of_model(removals: Removals, effects: AreaEffects) -> list[Finding]:
             f"Hiding what is outside the lungs changes the score by {_signed(-outer, 2)} logits, hiding the lungs by "
             f"{_signed(-inner, 2)} ({_times(ratio)} and {_times(abs(inner) / reaction)} as much as hiding random parts)."
         )
-        out.append(finding("outside_effect", ratio, text, "times"))
+        advice = _advice("outside_effect", ratio, "what lies outside")
+        out.append(finding("outside_effect", ratio, text + advice, "times"))
     return out
+
+
+def _advice(name: str, ratio: float, title: str) -> str:
+    """What to do where an area stands out, "" where it does not."""
+    if verdict.grade(name, ratio) == "good":
+        return ""
+    return f" The model may judge by {title} instead of the lungs: do not rely on its verdict on this image."
 
 
 def _times(ratio: float) -> str:

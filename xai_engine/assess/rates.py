@@ -186,7 +186,9 @@ def table(cases: Iterable[Case], half: str) -> list[str]:
         "| network | map | use | with care | do not use | flagged (95 % interval) |",
         "|---|---|---|---|---|---|",
     ]
-    chosen = [c for c in cases if c["half"] == half and c["proven"] and c["cause"] not in worlds.NO_PLACE]
+    proven = [c for c in cases if c["half"] == half and c["proven"]]
+    chosen = [c for c in proven if c["cause"] not in worlds.NO_PLACE]
+    without = f" (without {', '.join(worlds.NO_PLACE)})" if len(chosen) < len(proven) else ""
     for kind in KINDS:
         for method, _ in METHODS:
             verdicts = [
@@ -194,25 +196,24 @@ def table(cases: Iterable[Case], half: str) -> list[str]:
             ]
             counts = [verdicts.count(v) for v in ("use", "use with care", "do not use")]
             rows.append(
-                f"| {kind} | {method} | {counts[0]} | {counts[1]} | {counts[2]} | {_share(counts[2], len(verdicts))} |"
+                f"| {kind}{without if kind == 'shortcut' else ''} | {method} | {counts[0]} | {counts[1]} | {counts[2]} | {_share(counts[2], len(verdicts))} |"
             )
-    for kind in KINDS:
-        verdicts = [decided(m) for c in chosen if c["kind"] == kind for m in c["maps"]]
+    groups = [(kind, [c for c in chosen if c["kind"] == kind]) for kind in KINDS]
+    every = [c for c in proven if c["kind"] == "shortcut"]
+    shown = [(f"**{kind}**{without if kind == 'shortcut' else ''}", of) for kind, of in groups]
+    shown += [("**shortcut**, every kind", every)] if without else []
+    for title, of in shown:
+        verdicts = [decided(m) for c in of for m in c["maps"]]
         counts = [verdicts.count(v) for v in ("use", "use with care", "do not use")]
         rows.append(
-            f"| **{kind}** | all maps | {counts[0]} | {counts[1]} | {counts[2]} | {_share(counts[2], len(verdicts))} |"
+            f"| {title} | all maps | {counts[0]} | {counts[1]} | {counts[2]} | {_share(counts[2], len(verdicts))} |"
         )
-    for kind in KINDS:  # a network is called flagged where most of its maps are
-        found = [sum(decided(m) == "do not use" for m in c["maps"]) for c in chosen if c["kind"] == kind]
-        sizes = [len(c["maps"]) for c in chosen if c["kind"] == kind]
-        flagged = sum(2 * n > size for n, size in zip(found, sizes, strict=True))
-        rows.append(
-            f"| **{kind}** | networks, most maps flagged | | | {flagged} | {_share(flagged, len(found))} |"
-        )
+    for title, of in shown:  # a network is called flagged where most of its maps are
+        flagged = sum(2 * sum(decided(m) == "do not use" for m in c["maps"]) > len(c["maps"]) for c in of)
+        rows.append(f"| {title} | networks, most maps flagged | | | {flagged} | {_share(flagged, len(of))} |")
     hit = [m for c in chosen if c["kind"] == "sound" for m in c["maps"] if m["hit"]]
     wrong = sum(decided(m) == "do not use" for m in hit)
-    every = [m for c in chosen if c["kind"] == "sound" for m in c["maps"]]
-    missed = [m for m in every if not m["hit"]]
+    missed = [m for c in chosen if c["kind"] == "sound" for m in c["maps"] if not m["hit"]]
     rows.append(f"| sound | maps whose peak lies on the lesion | | | {wrong} | {_share(wrong, len(hit))} |")
     refused = sum(decided(m) == "do not use" for m in missed)
     rows.append(

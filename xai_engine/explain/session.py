@@ -173,8 +173,8 @@ class Session(Progress):
         means: bool = False,
         before: int = 0,
     ) -> Iterator[tuple[int, int, FloatArray]]:
-        """Score `count` images made batch by batch: yields (start, stop, scores). Memory is that of three batches: while one is
-        scored the next is made, so `make` may be some batches ahead of what is yielded.
+        """Score `count` images made batch by batch: yields (start, stop, scores). Memory is that of a few batches (see
+        `scoring`): while one is scored the next is made, so `make` may be some batches ahead of what is yielded.
 
         make(start, stop) -> (stop - start, channels, rows, columns).
         behind: what takes what `make` gives, where that is no image but an activation within the network.

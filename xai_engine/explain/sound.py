@@ -29,9 +29,8 @@ MOST = 256  # architectures remembered
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
 _SOUND: WeakSet[nn.Module] = WeakSet()
-_ALIKE: OrderedDict[Hashable, None] = (
-    OrderedDict()
-)  # architectures: copies with other weights need no look of their own
+# architectures: copies with other weights need no look of their own
+_ALIKE: OrderedDict[Hashable, None] = OrderedDict()
 
 
 def legible(session: Session) -> None:

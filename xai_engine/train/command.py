@@ -115,9 +115,8 @@ def _train(
 ) -> int:
     from xai_engine.train import checkpoint, classifier, curves, finish, record
 
-    if (
-        config["kind"] == "classifier"
-    ):  # what is wrong with the configuration is said before what is wrong with the folder
+    # what is wrong with the configuration is said before what is wrong with the folder
+    if config["kind"] == "classifier":
         config = settings.complete(config, args.config)
         finish.check(config)
     root = data_root(args.data, args.config, config)

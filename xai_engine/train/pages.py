@@ -13,9 +13,8 @@ from typing import Any
 from xai_engine.train import card
 
 _GAP = 7.0  # points between columns
-_START = (
-    110.0  # points that a heading, its note and the first rows take, or all of it begins on the next page
-)
+# points that a heading, its note and the first rows take, or all of it begins on the next page
+_START = 110.0
 Table = tuple[str, str, list[list[str]]]  # title, note, rows (the first is the head)
 
 
@@ -185,7 +184,8 @@ def pdf(result: Mapping[str, Any], pictures: Mapping[str, bytes], path: Path) ->
         widths = layout.column_widths(rows, width, body.fontSize, _GAP + 0.5)
         cells = [[text(c) for c in row] for row in rows]
         story += [CondPageBreak(_START), text(heading, head), text(note), Spacer(1, 4)]
-        story.append(Grid(cells, colWidths=widths, repeatRows=1, style=style, hAlign="LEFT"))
+        whole = [*style, *layout.together(len(cells))]
+        story.append(Grid(cells, colWidths=widths, repeatRows=1, style=whole, hAlign="LEFT"))
     SimpleDocTemplate(
         str(path), pagesize=A4, leftMargin=margin, rightMargin=margin, topMargin=margin, bottomMargin=margin,
         title=f"Evaluation of {model['name']}", invariant=1,

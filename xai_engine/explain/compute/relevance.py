@@ -94,9 +94,8 @@ def propagate(
             parts = [x * d for x, d in zip(operands, adjoint(step.apply, operands, s), strict=True)]
         elif step.kind in ("move", "maximum"):
             parts = adjoint(step.apply, operands, given)
-            if len(step.node.all_input_nodes) > len(
-                step.sources
-            ):  # laid beside constants, which take their share
+            # laid beside constants, which take their share
+            if len(step.node.all_input_nodes) > len(step.sources):
                 absorbed.nowhere += float(given.double().sum()) - sum(float(p.double().sum()) for p in parts)
         elif step.kind == "pass":
             parts = [given]
