@@ -126,7 +126,55 @@ def test_every_problem_of_the_data_is_listed_and_nothing_is_trained(
     assert said[-2].startswith("line 8: ")
     assert "6.png" in said[-2]
     assert said[-1].endswith("set.csv: 8 problems, listed above; nothing was trained")
-    assert not list((tmp_path / "runs").rglob("*.pt"))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("_no_bundle")
+@pytest.mark.parametrize("more", [[], ["--tune", "1"]])
+def test_a_manifest_that_is_refused_leaves_no_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    """Nor an empty folder: another run of that name begins as if this one had not been tried."""
+    pytest.importorskip("optuna")
+    small.images(tmp_path, 3)
+    (tmp_path / "set" / "val" / "sick" / "extra.txt.png").mkdir()  # a folder is no image
+    path = small.write_config(tmp_path, data=[{"folder": "set", "labels": {"sick": 1}}])
+    assert _run(str(path), "--runs", str(tmp_path / "runs"), "--device", "cpu", *more) == 3
+    assert "class folder 'well' is not among ['sick'] (9 images)" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("_no_bundle")
+def test_an_image_that_does_not_decode_leaves_no_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is found while the images are prepared, when all else was found fit."""
+    small.images(tmp_path, 3)
+    bad = tmp_path / "set" / "train" / "sick" / "trainsick1.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    path = small.write_config(tmp_path)
+    assert _run(str(path), "--runs", str(tmp_path / "runs"), "--device", "cpu") == 3
+    assert "train/sick/trainsick1.png" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").rglob("*"))
+
+
+@pytest.mark.usefixtures("_no_bundle")
+def test_a_run_that_is_refused_for_its_configuration_does_not_touch_the_record_of_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small.images(tmp_path, 3)
+    changes: dict[str, Any] = {"stages": [{"size": 32, "epochs": 1}], "images_per_epoch": 8}
+    arguments = [
+        str(small.write_config(tmp_path, **changes)), "--runs", str(tmp_path / "runs"), "--device", "cpu",
+    ]  # fmt: skip
+    assert _run(*arguments) == 0
+    run = tmp_path / "runs" / "small"
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert json.loads(files[run / "config.json"])["lr"] == 0.01
+    small.write_config(tmp_path, **changes, lr=0.02)
+    assert _run(*arguments) == 2
+    assert "another configuration (lr was 0.01, is 0.02)" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
 
 
 @pytest.mark.slow

@@ -100,7 +100,7 @@ def test_poor_trials_are_pruned_and_bad_ones_fail(tmp_path: Path, monkeypatch: p
             on_epoch(row)
 
     monkeypatch.setattr(classifier, "train", train)
-    config = settings.complete({"data": [], "tune": {"space": SPACE}})
+    config = _config(tmp_path)
     path = tune.search(config, tmp_path, tmp_path / "run", Run(), trials=6)
     trials = _trials(tmp_path / "run")
     assert [t["state"] for t in trials] == ["complete"] * 4 + ["pruned", "fail"]

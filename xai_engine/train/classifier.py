@@ -129,12 +129,14 @@ def train(
     run: Run,
     *,
     group: Group | None = None,
+    on_start: Callable[[], None] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     cache: Path | None = None,
 ) -> Trained:
     """Train as configured (docs/user/training.md). Checkpoints, log, curves and caches go to `out`.
 
     Resumes where a killed run stopped, and ends with the same bits. group: the processes that train together.
+    on_start: called once images and configuration are found fit, before the first step: `out` is then this run's.
     on_epoch: called after each epoch with its line of the log (what it raises ends the training, which can go on).
     cache: where prepared images are kept, when not in `out`.
     Raises UsageError, ManifestError, TrainingFailed, OutputError, PeerLost, Cancelled (what was done is kept).
@@ -142,17 +144,17 @@ def train(
     config, group, cache = settings.complete(config), group or Group(), cache or out
     more = soup.epochs(config)
     if not more:
-        return _train(config, root, out, run, group, cache, on_epoch)
+        return _train(config, root, out, run, group, cache, on_epoch, on_start)
     first = sum(s["epochs"] for s in config["stages"])
     share = first / (first + more)
-    trained = _train(config, root, out, run.part(0.0, share), group, cache, on_epoch)
+    trained = _train(config, root, out, run.part(0.0, share), group, cache, on_epoch, on_start)
     samples, spec = trained.crops.samples, PreprocessSpec(**config["preprocessing"])
     validation = np.array([i for i, s in enumerate(samples) if s.split == "val" and s.sure])
     width = (1 - share) / len(config["soup"]["copies"])
 
     def fine_tune(recipe: Mapping[str, Any], network: nn.Module, folder: Path, number: int) -> nn.Module:
         part = run.part(share + number * width, share + (number + 1) * width)
-        return _train(recipe, root, folder, part, group, cache, on_epoch, network).network
+        return _train(recipe, root, folder, part, group, cache, on_epoch, network=network).network
 
     def figures(network: nn.Module) -> dict[str, float]:
         return _figures(samples, validation, logits_of(network, trained.crops, validation, spec))
@@ -172,10 +174,10 @@ def _train(
     group: Group,
     cache: Path,
     on_epoch: Callable[[dict[str, float]], None] | None,
+    on_start: Callable[[], None] | None = None,
     network: nn.Module | None = None,
 ) -> Trained:
     """One training of a complete configuration; network: what it begins with, when not what the configuration says."""
-    out.mkdir(parents=True, exist_ok=True)
     samples = load_all(config["data"], root)
     which = np.array([i for i, s in enumerate(samples) if s.split == "train" and s.weight > 0])
     validation = np.array([i for i, s in enumerate(samples) if s.split == "val" and s.sure])
@@ -189,6 +191,7 @@ def _train(
         )
     count = max(1, int(config["images_per_epoch"] or len(which)) // batch_size)
     preprocessing = PreprocessSpec(**config["preprocessing"])
+    out.mkdir(parents=True, exist_ok=True)
     prepared, finder = _prepare(config, samples, preprocessing, root, cache, run.part(0.0, 0.05), group)
 
     torch.manual_seed(config["seed"])
@@ -197,14 +200,14 @@ def _train(
         network = first_network(config)
     learner = steps.Learner(network, loss_of, config, count * epochs, precision, group)
     styled = [learner.network.get_submodule(name) for name in config["style_layers"]]
-    if (
-        group.rank
-    ):  # dropout and style mixing differ between processes; the main one draws as if it were alone
+    if group.rank:  # dropout and style mixing differ between processes; the main one draws as if alone
         torch.manual_seed(int(config["seed"]) + 1_000_003 * group.rank)
     signature = settings.fingerprint(config) | {"images": _images_text(samples)}
     state = group.share(checkpoint.peek(out) if group.main else None) or {"epoch": 0}
     if changed := settings.difference(state.get("signature", signature), signature):
         raise UsageError(f"{out}: this run began with another configuration ({changed}); choose another name")
+    if on_start is not None:
+        on_start()
     progress = Standing(state, config, stages)
     if "network" in state:
         learner.restore(state)
@@ -261,11 +264,8 @@ def _train(
                     f"stopped in epoch {epoch + 1}, batch {step + 1}; the same command goes on from there"
                 )
         scores = _scores(learner.average, prepared, validation, preprocessing, group)
-        row: dict[str, float] = {
-            "epoch": epoch + 1,
-            "size": size,
-            "lr": float(learner.schedule.get_last_lr()[0]),
-        }
+        rate = float(learner.schedule.get_last_lr()[0])
+        row: dict[str, float] = {"epoch": epoch + 1, "size": size, "lr": rate}
         row |= _figures(prepared.samples, validation, scores) | {"loss": total / count}
         progress.end(epoch, row, learner.average)
         if curves is not None:

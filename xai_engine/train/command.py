@@ -147,9 +147,13 @@ def _train(
         where = "" if args.data is None else f" --data {args.data}"
         print(f"{path}\nradiolucent train {path}{where} --runs {args.runs}")
         return 0
-    if group.main:
-        record.begin(out, config, policy, group.world)
-    trained = classifier.train(config, root, out, run, group=group)
+
+    def begin() -> None:
+        # not earlier: a run that is refused leaves nothing, and replaces no other run's record
+        if group.main:
+            record.begin(out, config, policy, group.world)
+
+    trained = classifier.train(config, root, out, run, group=group, on_start=begin)
     if not group.main:
         return 0
     checkpoint.export(out / "model.safetensors", trained.network)

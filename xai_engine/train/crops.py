@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -87,6 +88,8 @@ def build(
         del pixels
         if problems:
             temporary.unlink()
+            with contextlib.suppress(OSError):  # only where nothing else is in it
+                folder.rmdir()
             raise ManifestError(root, problems)
         os.replace(temporary, path)
         np.save(found_path, found)

@@ -47,7 +47,6 @@ def run(
     config: Mapping[str, Any], base: Mapping[str, Any], root: Path, out: Path, target: Path, job: Run
 ) -> None:
     """`compare`, and the page of its table in `target`; whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
     rows = compare(config, base, root, out, job)
     with atomic.file(target) as path:
         path.write_text(page(config, rows, str(config.get("note", ""))), encoding="utf-8")

@@ -18,6 +18,7 @@ from xai_engine.runtime import atomic
 from xai_engine.runtime.run import Run
 from xai_engine.train import checkpoint, classifier, settings
 from xai_engine.train.distributed import Group
+from xai_engine.train.manifest import load_all
 
 TRIALS = 20
 SPACE: dict[str, dict[str, Any]] = {
@@ -51,6 +52,7 @@ def search(
     space = tune.get("space", SPACE)
     total, seed = trials or int(tune.get("trials", TRIALS)), int(tune.get("seed", config["seed"]))
     check(base, tune, space)
+    load_all(base["data"], root)  # before anything is written: a trial would find its problems too late
     out.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=f"sqlite:///{(out / 'study.db').resolve()}",
