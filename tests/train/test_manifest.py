@@ -89,6 +89,28 @@ def test_every_bad_line_is_listed(tmp_path: Path) -> None:
     assert caught.value.exit_code == 3
 
 
+def test_a_line_that_is_no_csv_does_not_hide_the_problems_of_the_others(tmp_path: Path) -> None:
+    source = _write(
+        tmp_path,
+        [
+            _row(1, "WHAT", "a", "train"),
+            _row(2, "NORMAL", "b", "train"),
+            '"3.png,NORMAL,c,train',
+            _row(4, "NORMAL", "d", "train"),
+        ],
+    )
+    with pytest.raises(manifest.ManifestError) as caught:
+        manifest.load(source, tmp_path)
+    assert caught.value.problems[0].startswith("line 2: label 'WHAT'")
+    assert "line 4: a quotation mark is never closed; no line after it was read" in caught.value.problems
+
+
+def test_an_empty_table_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(manifest.ManifestError, match=r"1 problem: is empty; the first line must name the co"):
+        manifest.load({"manifest": "empty.csv"}, tmp_path)
+
+
 def test_one_class_only_is_an_error(tmp_path: Path) -> None:
     source = _write(tmp_path, [_row(1, "NORMAL", "a", "train"), _row(2, "NORMAL", "b", "train")])
     with pytest.raises(manifest.ManifestError, match="only one class"):

@@ -39,7 +39,8 @@ class ManifestError(RadiolucentError):
         self.problems = tuple(problems)
         self.usable = tuple(usable)
         shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-        super().__init__(f"{source}: {len(problems)} problem(s): {shown}")
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"{source}: {count}: {shown}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ManifestError, (self.source, self.problems, self.usable)
@@ -287,14 +288,16 @@ def _from_csv(source: Mapping[str, Any], manifest: Path) -> tuple[list[Sample], 
             # spreadsheets write semicolons where the comma is the decimal sign
             separator = next((c for c in ",;\t" if c in first), ",")
             reader = csv.DictReader(stream, strict=True, delimiter=separator)
-            rows = [(reader.line_num, row) for row in reader]
             header = set(reader.fieldnames or ())
+            rows, unread = _rows(reader)
     except UnicodeDecodeError:
         return [], ["is not in UTF-8; save it as CSV UTF-8"]
     except FileNotFoundError:
         return [], ["the file does not exist"]
     except (OSError, csv.Error) as error:
         return [], [f"cannot be read: {error}"]
+    if not header:
+        return [], ["is empty; the first line must name the columns"]
     columns = {"file": "file", "patient": "patient", "split": "split", **source.get("columns", {})}
     needed = ["file", *(["patient"] if "patient" not in source else [])]
     needed += ["split"] if "split" in source.get("columns", {}) else []
@@ -318,7 +321,21 @@ def _from_csv(source: Mapping[str, Any], manifest: Path) -> tuple[list[Sample], 
             samples.append(_from_row(row, columns, rules, source, manifest.parent, number))
         except ValueError as error:
             problems.append(f"line {number}: {error}")
-    return samples, problems
+    return samples, problems + unread
+
+
+def _rows(reader: csv.DictReader[str]) -> tuple[list[tuple[int, dict[Any, Any]]], list[str]]:
+    """Lines with their numbers, and what is wrong with the one at which reading had to end."""
+    rows: list[tuple[int, dict[Any, Any]]] = []
+    last = reader.line_num
+    try:
+        for row in reader:
+            last = reader.line_num
+            rows.append((last, row))
+    except csv.Error as error:
+        why = "a quotation mark is never closed" if "end of data" in str(error) else str(error)
+        return rows, [f"line {last + 1}: {why}; no line after it was read"]
+    return rows, []
 
 
 def _from_row(
