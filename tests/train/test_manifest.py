@@ -95,10 +95,12 @@ def test_a_line_that_is_no_csv_does_not_hide_the_problems_of_the_others(tmp_path
         [
             _row(1, "WHAT", "a", "train"),
             _row(2, "NORMAL", "b", "train"),
-            '"3.png,NORMAL,c,train',
+            _row(3, "NORMAL", "c", "train"),
             _row(4, "NORMAL", "d", "train"),
         ],
     )
+    table = tmp_path / "m.csv"
+    table.write_text(table.read_text().replace("3.png", '"3.png'))
     with pytest.raises(manifest.ManifestError) as caught:
         manifest.load(source, tmp_path)
     assert caught.value.problems[0].startswith("line 2: label 'WHAT'")
