@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from torch import fx, nn
 
 from tests.explain.networks import KINDS, SIDE, Spoilt, classifier, image, network
-from tests.explain.test_local import Mixed
+from tests.explain.test_windows import Mixed, lite
 from xai_engine.classifier.backends.base import written
-from xai_engine.classifier.network import EfficientNetLite0
 from xai_engine.explain import registry
 from xai_engine.explain.adapter import ModuleClassifier, input_of
 from xai_engine.explain.compute import combinations, cuts
@@ -34,16 +33,6 @@ def blobs(rng: np.random.Generator, rows: int, columns: int, count: int) -> np.n
     for index, name in enumerate(used):
         out[found == name] = index
     return out
-
-
-def lite() -> nn.Module:
-    """With statistics that are not those of a fresh network, whose score hardly depends on the image."""
-    net = EfficientNetLite0().eval()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.data.uniform_(1.5, 2.5)
-            module.bias.data.normal_(0.0, 0.2)
-    return net
 
 
 def session_of(net: nn.Module, shape: tuple[int, int, int], seed: int) -> Session:

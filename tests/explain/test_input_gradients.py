@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,6 @@ from tests.explain.test_contract import StopAfter, left_as_found, unsettle
 from xai_engine.classifier.backends import backward, gradients, streams
 from xai_engine.classifier.backends.base import Unavailable, clean_copy
 from xai_engine.explain import registry
-from xai_engine.explain.compute import local
 from xai_engine.runtime.run import Run
 
 
@@ -288,10 +286,7 @@ def test_integrated_gradients_by_the_quick_way(backend: str, monkeypatch: pytest
     assert not np.allclose(other.values, found.values)
 
 
-@pytest.mark.parametrize("what", ["gradients", "windows"])
-def test_nothing_is_traced_in_a_thread_that_nobody_waits_for(
-    what: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_traced_in_a_thread_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.fx replaces nn.Module.__call__ for all threads: the prediction after a cancelled map ended in a NameError."""
     net = network("lite").eval().requires_grad_(False)
     x = torch.randn(1, KINDS["lite"].channels, SIDE, SIDE)
@@ -304,10 +299,7 @@ def test_nothing_is_traced_in_a_thread_that_nobody_waits_for(
         return trace(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.fx.Tracer, "trace", noted)
-    if what == "gradients":
-        work: Callable[[], object] = gradients.prepare(net, tuple(x.shape[1:]), score, "key", 2)
-    else:
-        work = local.prepare(net, x, (8, 8), np.zeros((1, 2), np.int64))
+    work = gradients.prepare(net, tuple(x.shape[1:]), score, "key", 2)
     within = True
     assert work() is not None
     assert inside

@@ -61,7 +61,7 @@ class Correction:
             return Correction(offset, slope, 0.0)
         true = (effect - effect.mean()) * np.sqrt(signal / effect.var())
         drawn = np.random.default_rng(0).normal(size=(DRAWS, len(z))) * left  # neighbours share their errors
-        return Correction(offset, slope, _expected(true, drawn @ told.T * np.sqrt(1.0 - len(z) / count)))
+        return Correction(offset, slope, ranks_kept(true, drawn @ told.T * np.sqrt(1.0 - len(z) / count)))
 
 
 def offset_only(
@@ -101,7 +101,7 @@ def offset_only(
     wanted = float(maps(signal).var(1).mean())  # of the map's values, if the signal lay in any direction
     true = (effect - effect.mean()) * np.sqrt(wanted / effect.var())
     chance = rng.normal(size=(DRAWS, len(z))) @ told.T * np.sqrt(rest * len(z) / count)
-    return Correction(offset, none, _expected(true, maps(moved) + chance))
+    return Correction(offset, none, ranks_kept(true, maps(moved) + chance))
 
 
 def _hanging(alike: FloatArray, values: FloatArray) -> tuple[float, float]:
@@ -130,7 +130,7 @@ def _told(z: FloatArray, values: FloatArray, means: bool) -> tuple[FloatArray, F
     return told, left, effect, float(effect.var() - noise.mean())
 
 
-def _expected(true: FloatArray, errors: FloatArray) -> float:
+def ranks_kept(true: FloatArray, errors: FloatArray) -> float:
     """The rank correlation that nine of ten maps with such an error (draws, p) reach."""
     first, others = _ranks(true), _ranks(true + errors)
     return float(np.quantile(others @ first / (first @ first), CARE))

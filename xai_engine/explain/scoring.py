@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 Finished = Callable[[], torch.Tensor]
 Begin = Callable[[torch.Tensor, str], Finished]
 FloatArray = npt.NDArray[np.float64]
+# exact scores (k,), reduced ones (n >= k,) of the first images -> the rank correlation that the map can be expected to keep
+Judge = Callable[[FloatArray, FloatArray], float]
 
 BF16_GATE = 0.995  # rank correlation with fp32 that reduced precision must reach on this image
 BF16_MINIMUM = 96  # scores below which checking costs more than bf16 saves
 BF16_CHECKED = 32  # images scored in both precisions
+JUDGED = 96  # images whose reduced scores a judge is shown
 UNDER_WAY = 2  # batches in a compiled copy: more would only be given up when a run is cancelled
 IN_BLOCKS = 8  # the same where batches are made several at a time
 WIDER = 2  # times as many images in a batch of a compiled copy in bf16, which takes less than half the time of fp32
@@ -59,6 +62,7 @@ class _Check:
     again: Callable[[int, int], FloatArray]  # the exact scores of images that were held
     features: Callable[[int, int], FloatArray] | None
     means: bool
+    judge: Judge | None
     undecided: bool
     reduced_will_do: bool = False
     paired: int = 0
@@ -74,6 +78,8 @@ class _Check:
         if self.undecided and self.features is not None:
             self.look = checked(self.features(0, 1).shape[1], self.count - self.before)
             self.undecided = self.look > 0
+        elif self.judge is not None:
+            self.look = min(self.count, JUDGED)
         self.look += self.before
         self.paired = self.before + BF16_CHECKED
 
@@ -108,47 +114,60 @@ class _Check:
         return out if stop < self.look else out + self._decided(stop)
 
     def _corrected(self, start: int, stop: int, reduced: FloatArray) -> FloatArray:
-        if self.correction is None or self.features is None:
+        if self.correction is None:
             return reduced
+        if self.features is None:
+            return reduced + self.correction.offset
         return reduced + self.correction(self.features(start, stop))
 
     def _decided(self, looked: int) -> list[Scored]:
+        if self.features is None:
+            return self._judged()
         out: list[Scored] = []
         while self.held:
             about = np.concatenate(self.known), np.array(self.exact), np.array(self.reduced)
             plain = offset_only(*about, self.count - self.before, self.means)
             if plain.expected >= BF16_GATE:
-                self._settle(plain)
-                return out + [(a, b, self._corrected(a, b, values)) for a, b, values in self.held]
+                return out + self._settle(plain)
             first = self.held[0][0]
             while self.held and self.held[0][0] < first + BF16_CHECKED:
                 start, stop, _ = self.held.pop(0)
                 out.append((start, stop, self.again(start, stop)))
                 self.exact += out[-1][2].tolist()
         exact, reduced = np.array(self.exact), np.array(self.reduced)
-        if self.features is None:
-            agreement = rank_correlation(exact, reduced)
-            correction = None
-        else:
-            known = np.concatenate(self.known)
-            correction = Correction.of(known, exact, reduced, self.count - self.before, self.means)
-            agreement = correction.expected
+        correction = Correction.of(
+            np.concatenate(self.known), exact, reduced, self.count - self.before, self.means
+        )
+        agreement = correction.expected
         if agreement >= BF16_GATE:
-            self._settle(correction)
-        elif self.features is not None and enough(len(exact), agreement, BF16_GATE) <= MOST * (
-            self.count - self.before
-        ):
+            return out + self._settle(correction)
+        if enough(len(exact), agreement, BF16_GATE) <= MOST * (self.count - self.before):
             self.look = self.paired = looked + STEP
-        else:
-            self.undecided = False
-            self.session.notes.append(
-                f"Computed in fp32: bf16 changes the ranks on this image ({agreement:.3f})."
-            )
+            return out
+        self._refuse(agreement)
         return out
 
-    def _settle(self, correction: Correction | None) -> None:
+    def _judged(self) -> list[Scored]:
+        """Where nothing tells what was changed: by the map as far as it is known, or by the scores themselves."""
+        exact, reduced = np.array(self.exact), np.array(self.reduced)
+        agreement = rank_correlation(exact, reduced) if self.judge is None else self.judge(exact, reduced)
+        if agreement >= BF16_GATE:
+            offset = float((exact - reduced[: len(exact)]).mean())
+            return self._settle(Correction(offset, np.zeros(0), agreement))
+        self._refuse(agreement)
+        return [(start, stop, self.again(start, stop)) for start, stop, _ in self.held]
+
+    def _refuse(self, agreement: float) -> None:
+        self.undecided = False
+        self.session.notes.append(
+            f"Computed in fp32: bf16 changes the ranks on this image ({agreement:.3f})."
+        )
+
+    def _settle(self, correction: Correction) -> list[Scored]:
+        """Reduced scores from here on, and for those that were held."""
         self.undecided, self.reduced_will_do, self.correction = False, True, correction
         self.session.precision = "bf16"
+        return [(start, stop, self._corrected(start, stop, values)) for start, stop, values in self.held]
 
 
 def scored(
@@ -161,11 +180,12 @@ def scored(
     means: bool,
     under_way: int,
     before: int = 0,
+    judge: Judge | None = None,
 ) -> Iterator[Scored]:
     """See Session.scored. begin: (what `make` gives, precision) -> what waits for its scores; precisions: what it can.
 
     under_way: batches begun and not yet taken, at most; nobody waits for those when a run is cancelled.
-    before: images scored in fp32 before precisions are compared.
+    before: images scored in fp32 before precisions are compared. judge: in place of features, asked once.
     """
     wanted = (
         count - before >= BF16_MINIMUM and session.classifier.precision == "bf16" and "bf16" in precisions
@@ -175,7 +195,7 @@ def scored(
         session.tick()
         return session.taken(begin(make(start, stop), "fp32"))
 
-    check = _Check(session, count, before, again, features, means, wanted)
+    check = _Check(session, count, before, again, features, means, judge, wanted)
     waiting: deque[_Batch] = deque()
     ahead: _Batch | None = None
     following = 0

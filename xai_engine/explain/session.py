@@ -172,6 +172,7 @@ class Session(Progress):
         features: Callable[[int, int], FloatArray] | None = None,
         means: bool = False,
         before: int = 0,
+        judge: scoring.Judge | None = None,
     ) -> Iterator[tuple[int, int, FloatArray]]:
         """Score `count` images made batch by batch: yields (start, stop, scores). Memory is that of a few batches (see
         `scoring`): while one is scored the next is made, so `make` may be some batches ahead of what is yielded.
@@ -181,10 +182,12 @@ class Session(Progress):
         features: (start, stop) -> (stop - start, p): what was changed in these images, for a map whose values are about the
         slopes of the scores on them or, with `means`, their covariances with the scores.
         before: images after which it is first asked whether bf16 will do, for a series that may end soon.
+        judge: for another map: (exact scores of the first images, reduced scores of these and some more) -> the rank correlation
+        that the map can be expected to keep.
 
         Where the classifier allows bf16, the first images are scored in both precisions (and yielded in fp32). With
         features bf16 is used, corrected, only if the map is expected to keep its ranks to `scoring.BF16_GATE` (see
-        explain.precision); without, only if the scores keep them.
+        explain.precision), or its judge says so; without, only if the scores keep them.
         """
         if behind is None and self.is_compiled(count):
             self.alone()
@@ -197,7 +200,9 @@ class Session(Progress):
         precisions = ("fp32", "bf16") if compiled is None else compiled.precisions
         if compiled is None:  # torch computes at once
             under_way = 1
-        yield from scoring.scored(self, count, make, begin, precisions, features, means, under_way, before)
+        yield from scoring.scored(
+            self, count, make, begin, precisions, features, means, under_way, before, judge
+        )
 
     def compile(self) -> None:
         """From here on passes without gradients run on the backend that the classifier's policy asks for.

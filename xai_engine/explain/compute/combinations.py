@@ -10,19 +10,18 @@ images hold every combination everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import fx, nn
-from torch.nn import functional as F
+from torch import fx
 
 from xai_engine.classifier.backends.base import Unavailable, written
 from xai_engine.explain.behind import BROKEN, Behind
-from xai_engine.explain.compute import cuts
-from xai_engine.explain.compute.local import ADDS, AGREEMENT, ALIKE, ALIKE_FUNCTIONS, pair
+from xai_engine.explain.compute import cuts, receptive
+from xai_engine.explain.compute.receptive import AGREEMENT
 from xai_engine.explain.compute.superpixels import Hider
 from xai_engine.explain.session import Session
 
@@ -125,89 +124,21 @@ def _cut(
     graph: fx.GraphModule, parts: Hider, most: int
 ) -> tuple[fx.Node, npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None:
     """The last cut that takes at most `most` colours, which superpixels (superpixels, places) its places see, and their colours."""
-    pixels = parts.labels.size
-    labels = torch.from_numpy(parts.labels)
-    seen = {
-        next(iter(graph.graph.nodes)): torch.stack([labels == k for k in range(parts.count)])[:, None].float()
-    }
+    labels = np.stack([parts.labels == k for k in range(parts.count)])
     narrow, best = set(cuts.narrow(graph)), None
-    channels: dict[fx.Node, int] = {}
     last: torch.Tensor | None = None
-    for node in graph.graph.nodes:
-        if node.op == "placeholder":
-            channels[node] = int(parts.x.shape[1])
-            continue
-        try:
-            seen[node] = _seen(graph, node, seen)
-            channels[node] = _channels(graph, node, channels)
-        except _Unknown:
-            break
-        if last is not seen[node]:
-            last = seen[node]
+    for sight in receptive.walk(graph, labels, int(parts.x.shape[1])):
+        if last is not sight.seen:
+            last = sight.seen
             places = last[:, 0].flatten(1).numpy() > 0
             colours = coloured(places)
         if int(colours.max()) >= most:  # further on places only see more
             break
-        size = places.shape[1] * channels[node]
-        if node in narrow and size <= LARGEST * pixels and 4 * size << int(colours.max()) + 1 <= MEMORY:
-            best = node, places, colours
+        size = places.shape[1] * sight.channels
+        small = size <= LARGEST * parts.labels.size and 4 * size << int(colours.max()) + 1 <= MEMORY
+        if sight.node in narrow and small:
+            best = sight.node, places, colours
     return best
-
-
-class _Unknown(Exception):
-    """An operation of which it is not known what it sees."""
-
-
-def _seen(graph: fx.GraphModule, node: fx.Node, seen: dict[fx.Node, torch.Tensor]) -> torch.Tensor:
-    """(superpixels, 1, rows, columns): 1 where the node's value depends on what the superpixel shows."""
-    sources = [seen[n] for n in node.all_input_nodes if n in seen]
-    if not sources or len(sources) < len(node.all_input_nodes):
-        raise _Unknown
-    module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
-    if (
-        isinstance(module, nn.Conv2d)
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-    ):
-        return _widened(sources[0], module.kernel_size, module.stride, module.padding, module.dilation)
-    if isinstance(module, nn.MaxPool2d) and not module.ceil_mode and not module.return_indices:
-        return _widened(sources[0], module.kernel_size, module.stride, module.padding, module.dilation)
-    if isinstance(module, nn.AvgPool2d) and not module.ceil_mode:
-        return _widened(sources[0], module.kernel_size, module.stride, module.padding, 1)
-    if isinstance(module, ALIKE):
-        return sources[0]
-    if node.op == "call_function" and not set(node.kwargs) - {"inplace", "dim"}:
-        if node.target in ALIKE_FUNCTIONS and len(node.args) == 1:
-            return sources[0]
-        joined = node.target in ADDS or (
-            node.target is torch.cat and 1 in (node.args[-1], node.kwargs.get("dim"))
-        )
-        if joined and all(s.shape == sources[0].shape for s in sources):
-            return torch.stack(sources).amax(0)
-    raise _Unknown
-
-
-def _channels(graph: fx.GraphModule, node: fx.Node, channels: dict[fx.Node, int]) -> int:
-    module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
-    if isinstance(module, nn.Conv2d):
-        return module.out_channels
-    if node.target is torch.cat:
-        return sum(channels[n] for n in node.all_input_nodes)
-    return channels[node.all_input_nodes[0]]
-
-
-def _widened(
-    seen: torch.Tensor,
-    kernel: int | tuple[int, ...],
-    stride: int | tuple[int, ...],
-    padding: int | tuple[int, ...],
-    dilation: int | tuple[int, ...],
-) -> torch.Tensor:
-    if pair(kernel) == pair(stride) == (1, 1) and pair(padding) == (0, 0):
-        return seen
-    rows, columns = pair(padding)
-    around = F.pad(seen, (columns, columns, rows, rows))
-    return F.max_pool2d(around, pair(kernel), pair(stride), 0, pair(dilation))
 
 
 def coloured(seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -235,16 +166,31 @@ def _table(
     layers suffer most from less, see backends.mixed."""
     sets = np.arange(2 ** (int(colours.max()) + 1))[:, None] >> colours & 1 > 0
     size = (int(parts.x.shape[1]), int(parts.x.shape[2]), int(parts.x.shape[3]))
-    backend = session.compiled_for(count, front, size)
+    value = fronts(session, front, size, len(sets), lambda a, b: parts.images(sets[a:b]), count)
+    _, channels, rows, columns = value.shape
+    return (int(channels), int(rows), int(columns)), value.permute(0, 2, 3, 1).reshape(-1, int(channels))
+
+
+def fronts(
+    session: Session,
+    front: fx.GraphModule,
+    shape: tuple[int, int, int],
+    images: int,
+    make: Callable[[int, int], torch.Tensor],
+    count: int,
+) -> torch.Tensor:
+    """What the first layers make of each image, float32, always computed in fp32: they suffer most from less, see backends.mixed.
+
+    make: (start, stop) -> (stop - start, channels, rows, columns). count: passes of the rest that are to come.
+    """
+    backend = session.compiled_for(count, front, shape)
     found = []
     with session.all_threads() if backend is None else nullcontext(), torch.inference_mode():
-        for start in range(0, len(sets), session.batch_size):
+        for start in range(0, images, session.batch_size):
             session.tick()
-            images = parts.images(sets[start : start + session.batch_size])
+            batch = make(start, min(start + session.batch_size, images))
             if backend is None:
-                value = front(images.contiguous(memory_format=torch.channels_last))
+                found.append(front(batch.contiguous(memory_format=torch.channels_last)))
             else:
-                value = backend.outputs(images, "fp32")
-            found.append(value.permute(0, 2, 3, 1).reshape(-1, value.shape[1]))
-    _, channels, rows, columns = value.shape
-    return (int(channels), int(rows), int(columns)), torch.cat(found)
+                found.append(backend.outputs(batch, "fp32"))
+    return torch.cat(found)
