@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,17 @@ def test_without_room_on_the_first_page_the_radiograph_is_large_on_the_next(tmp_
     assert height(100) <= 100 * MM
     assert height(100) < height(200)
     assert height(60) == height(200)
+
+
+@pytest.mark.parametrize("full_scale", [0.012, 0.015, 0.02, 0.034, 0.5, 1.5, 12.5, 150.0, 9e-6])
+@pytest.mark.parametrize("millimetres", [20, 38, 66, 120])
+def test_labels_of_a_colour_bar_do_not_touch(full_scale: float, millimetres: int) -> None:
+    """Found at ±0.015, where seven ticks fit on average and the ends, moved inwards, ran into their neighbours."""
+    style = colour.LayerStyle("blue-orange", 0.6, 0.0)
+    bar = figures.ColourBar(style, full_scale, "logit per pixel", millimetres * MM)
+    labels = bar.labels()
+    assert len(labels) >= 2
+    assert labels[0][1][0] >= 0
+    assert labels[-1][1][1] <= millimetres * MM + 1e-6
+    for (_, (_, end), _), (_, (begin, _), _) in pairwise(labels):
+        assert end + 2 < begin

@@ -142,3 +142,15 @@ def test_columns_hold_their_longest_words_where_the_page_does(rows: list[list[st
     elif sum(longest) <= width:
         assert all(a <= b + 1e-6 <= c + 2e-6 for a, b, c in zip(longest, found, whole, strict=True))
         assert sum(found) == pytest.approx(width)
+
+
+@pytest.mark.parametrize("available", range(60, 200, 7))
+def test_no_line_begins_with_a_per_cent_sign(available: int) -> None:
+    """At every width: the number goes with its sign; no character is lost."""
+    text = "Cannot rule out: normal, pneumonia (error rate 10 %), so 3.5 % of 100 % or 7 %."
+    paragraph = typeset.paragraph(text, layout.style("body"), available)
+    paragraph.wrap(available, 1000)
+    lines = [" ".join(words) for _, words in paragraph.blPara.lines]
+    assert len(lines) > 1
+    assert not any(line.lstrip().startswith("%") for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())

@@ -44,6 +44,41 @@ def test_delong_variance_equals_the_double_sum() -> None:
     assert interval.upper == pytest.approx(1 / (1 + np.exp(-half - logit)), abs=1e-12)
 
 
+@pytest.mark.parametrize(("m", "n"), [(14, 14), (2, 2), (5, 40), (60, 500)])
+def test_interval_of_a_perfect_separation_has_a_width(m: int, n: int) -> None:
+    """The lower bound is the area at which so clean a result begins to surprise: the equation by hand, and the mirror."""
+    labels = [1] * m + [0] * n
+    found = metrics.auc(labels, labels)
+    assert (found.value, found.upper) == (1.0, 1.0)
+    a, many = found.lower, (m + n) / 2 - 1
+    variance = a * (1 - a) * (1 + many * (1 - a) / (2 - a) + many * a / (1 + a)) / (m * n)
+    assert 1 - a == pytest.approx(1.959963984540054 * np.sqrt(variance), rel=1e-6)
+    assert 0 < a < 1
+    other = metrics.auc(labels, 1 - np.array(labels))
+    assert (other.value, other.lower) == (0.0, 0.0)
+    assert other.upper == pytest.approx(1 - found.lower, abs=1e-9)
+
+
+def test_newcombe_is_like_delong_where_both_can_be_had() -> None:
+    labels, scores = _case(3, False)
+    delong = metrics.auc(labels, scores)
+    found = metrics.newcombe(delong.value, int(sum(labels)), int(sum(1 - labels)))
+    assert (found.lower, found.upper) == pytest.approx((delong.lower, delong.upper), abs=0.04)
+
+
+def test_an_interval_at_one_covers_as_often_as_it_says() -> None:
+    """Simulation: areas of 0.97, 20 + 20 cases, 4,000 draws; intervals of no width would miss whenever 1 is observed."""
+    rng = np.random.default_rng(0)
+    shift = np.sqrt(2) * 1.8807936081512509  # the normal quantile of 0.97
+    labels = np.repeat([1, 0], 20)
+    hits = []
+    for _ in range(4000):
+        scores = np.concatenate([rng.normal(shift, 1, 20), rng.normal(0, 1, 20)])
+        found = metrics.auc(labels, scores)
+        hits.append(found.lower <= 0.97 <= found.upper)
+    assert np.mean(hits) >= 0.94
+
+
 def test_delong_difference_of_a_model_with_itself_is_nothing() -> None:
     labels, scores = _case(1, False)
     assert metrics.delong_difference(labels, scores, scores) == (0.0, 1.0)

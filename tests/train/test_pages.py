@@ -50,6 +50,38 @@ def test_whole_evaluation_of_a_manifest_with_a_broken_image(study, capsys):
     assert {"roc.png", "reliability.png", "decision.png", "confusion.png"} <= {p.name for p in out.iterdir()}
 
 
+def test_a_table_with_age_sex_and_boxes_gives_subgroups_and_localisation(study):
+    """Ages as people write them; what is no age is unknown, not a crash after all the work."""
+    with (study / "cases.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    odd = ["063Y", "unknown", "18M", "nan", "70.5", ""]
+    for k, row in enumerate(rows):
+        row["age"] = odd[k % 6] if k >= 12 else ("7", "60")[k // 2 % 2]  # the test split is the first twelve
+        row["sex"] = "F" if k < 10 else "M"
+        row["boxes"] = "[[10, 10, 30, 40]]" if k % 2 else ""
+        row["split"] = "test"
+    with (study / "more.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), delimiter=";")
+        writer.writeheader()
+        writer.writerows(rows)
+    assert main(["evaluate", str(study / "tiny"), str(study / "more.csv"), "--out", str(study / "o")]) == 0
+    result = json.loads((study / "o" / "evaluation.json").read_text())
+    entry = result["populations"]["more"]
+    assert {name: entry["subgroups"][name]["images"] for name in entry["subgroups"]} == {
+        "sex=F": 10,
+        "sex=M": 14,
+    }
+    assert 0 < result["localisation"]["grad-cam"]["auprc_pooled"] < 1
+
+
+def test_ages_in_bands():
+    expected = {
+        "0": "<18", "17.9": "<18", "18": "18-39", "39": "18-39", "40": "40-64", "65": "65+", "413": "65+",
+        "063Y": "40-64", "18M": "<18", "006W": "<18", " 20 ": "18-39", "": "", "nan": "", "-3": "", "abc": "",
+    }  # fmt: skip
+    assert {text: evaluate.age_band(text) for text in expected} == expected
+
+
 def test_quick_leaves_the_slow_parts_out(study):
     args = ["evaluate", str(study / "tiny"), str(study / "cases.csv"), "--out", str(study / "q"), "--quick"]
     assert main(args) == 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from reportlab.lib.colors import Color, HexColor, white
-from reportlab.lib.units import mm
 from reportlab.lib.utils import ImageReader
 from reportlab.platypus import Flowable
 
@@ -219,9 +219,22 @@ class ColourBar(Flowable):
 
     def __init__(self, style: colour.LayerStyle, full_scale: float, unit: str, width: float) -> None:
         super().__init__()
-        self.bar = colour.colour_bar(style, full_scale, unit, max_ticks=3 if width < 60 * mm else 7)
         self.width, self.height = width, self._BAR + 20
+        for most in (7, 5, 3):
+            self.bar = colour.colour_bar(style, full_scale, unit, max_ticks=most)
+            places = [place for _, place, _ in self.labels()]
+            if all(a[1] + 3 <= b[0] for a, b in pairwise(places)):
+                break
         self.unit = typeset.line(self.bar.unit, 60)
+
+    def labels(self) -> list[tuple[str, tuple[float, float], float]]:
+        """Of each tick the label, where it begins and ends (points from the left), and the tick's own place."""
+        out = []
+        for tick in self.bar.ticks:
+            x, wide = tick.fraction * self.width, typeset.width(tick.label, 6.5)
+            left = min(max(x - wide / 2, 0.0), self.width - wide)
+            out.append((tick.label, (left, left + wide), x))
+        return out
 
     def wrap(self, _width: float, _height: float) -> tuple[float, float]:
         return self.width, self.height
@@ -250,12 +263,10 @@ class ColourBar(Flowable):
         canvas.setLineWidth(0.4)
         canvas.rect(0, base, self.width, self._BAR, stroke=1, fill=0)
         canvas.setStrokeColor(SOFT)
-        for tick in bar.ticks:
-            x = tick.fraction * self.width
+        for label, (left, _), x in self.labels():
             canvas.line(x, base - 2, x, base)
-            wide = typeset.width(tick.label, 6.5)
             canvas.setFillColor(INK)
-            draw_text(canvas, min(max(x - wide / 2, 0), self.width - wide), base - 9, tick.label, 6.5)
+            draw_text(canvas, left, base - 9, label, 6.5)
         canvas.setFillColor(SOFT)
         wide = typeset.width(self.unit, 6.5)
         size = 6.5 * min(1.0, self.width / wide) if wide else 6.5

@@ -6,6 +6,7 @@ is printed as its code point, "[U+1F600]", so that nothing vanishes and no empty
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import cache
 from itertools import groupby
@@ -98,9 +99,9 @@ def paragraph(
     """Plain text as a paragraph of at most `available` points.
 
     Right-to-left text is broken into lines before it is reordered, as UAX #9 asks. justify_rtl: set
-    paragraphs that begin with such text at the right edge.
+    paragraphs that begin with such text at the right edge. A per cent sign stays on the line of its number.
     """
-    text = clean(text, limit)
+    text = re.sub(r"(?<=\d) (?=%)", "\u00a0", clean(text, limit))
     font = style.fontName
     if not bidi.has_rtl(text):
         return Paragraph("<br/>".join(markup(part, font) for part in text.split("\n")), style)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -56,7 +57,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="bundle folder or the name of an installed one")
     parser.add_argument(
-        "manifest", help="training configuration (JSON) or CSV with columns file, label, patient, split"
+        "manifest",
+        help="training configuration (JSON) or CSV with columns file, label, patient, split and, where known, age, sex, "
+        "view (subgroups), boxes (JSON, [x, y, width, height] each), orig_width, orig_height",
     )
     parser.add_argument("--data", type=Path, help="folder that a configuration's manifests are relative to")
     parser.add_argument(
@@ -265,17 +268,27 @@ def shipped() -> list[str]:
 
 
 def read_manifest(name: str, data: Path | None) -> list[Sample]:
-    """Samples of a configuration's sources, or of one CSV whose labels are 0/1, NORMAL/PNEUMONIA or normal/pneumonia."""
+    """Samples of a configuration's sources, or of one CSV whose labels are 0/1, NORMAL/PNEUMONIA or normal/pneumonia.
+
+    Of a CSV the columns age, sex, view become subgroups, boxes (JSON list of [x, y, width, height]) are what maps are
+    held against, orig_width and orig_height the true proportions; each where there is one.
+    """
     path = Path(name)
     if path.suffix.lower() != ".csv":
         config = read_config(name)
         return [s for source in config["data"] for s in load(source, data_root(data, name, config))]
     if not path.is_file():
         raise UsageError(f"{name}: no such manifest")
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            there = {name.strip().strip('"') for name in re.split("[,;\t]", stream.readline())}
+    except (OSError, UnicodeDecodeError):  # `load` says so
+        there = set()
     source = {
         "manifest": path.name,
         "population": path.stem,
-        "columns": {"width": "orig_width", "height": "orig_height"},
+        "columns": {"width": "orig_width", "height": "orig_height", "boxes": "boxes"},
+        "groups": {name: name for name in ("age", "sex", "view") if name in there},
     }
     return load(source, path.resolve().parent)
 

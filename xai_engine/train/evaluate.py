@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -185,14 +186,14 @@ def _figures(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> di
 
 
 def _subgroups(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> dict[str, Any]:
-    """AUC per value of each group with at least ten cases of each class; ages in bands."""
+    """AUC per value of each group with at least five cases of each class; ages in bands."""
     found: dict[str, Any] = {}
     for name in sorted({g for o in outcomes for g in o.sample.groups}):
         values: dict[str, list[Outcome]] = {}
         for o in outcomes:
             value = o.sample.groups.get(name, "")
-            if name == "age" and value:
-                value = next(label for limit, label in ((18, "<18"), (40, "18-39"), (65, "40-64"), (999, "65+")) if float(value) < limit)  # fmt: skip
+            if name == "age":
+                value = age_band(value)
             values.setdefault(value or "unknown", []).append(o)
         for value, members in sorted(values.items()):
             positives = sum(o.sample.label >= 0.5 for o in members)
@@ -204,6 +205,17 @@ def _subgroups(outcomes: Sequence[Outcome], thresholds: Mapping[str, float]) -> 
                     "auc": _interval(area),
                 }
     return found
+
+
+def age_band(text: str) -> str:
+    """Band of an age in years ("63", "63.5"), as DICOM writes it ("063Y", "018M") too; "" for what is no age."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([YyMmWwDd]?)\s*", text)
+    if match is None:
+        return ""
+    years = float(match[1]) / {"": 1, "Y": 1, "M": 12, "W": 52, "D": 365}[match[2].upper()]
+    return next(
+        (label for limit, label in ((18, "<18"), (40, "18-39"), (65, "40-64")) if years < limit), "65+"
+    )
 
 
 def _interval(value: metrics.Interval) -> list[float | None]:

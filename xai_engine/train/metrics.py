@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.stats import norm, rankdata
 
 Floats = npt.NDArray[np.float64]
@@ -29,7 +30,8 @@ def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Interval:
     """Area under the ROC curve with DeLong's 95 % interval on the logit scale (DeLong 1988; Sun & Xu 2014).
 
     labels: (n,) 0 or 1; scores: (n,), ties count half. NaN interval where a class has fewer than two cases;
-    NaN value where one class is missing.
+    NaN value where one class is missing. At 0 and 1, where DeLong's variance is none however few the cases are, the
+    interval is Newcombe's (`newcombe`).
     """
     y, s = np.asarray(labels).astype(bool), np.asarray(scores, np.float64)
     m, n = int(y.sum()), int((~y).sum())
@@ -44,12 +46,31 @@ def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Interval:
         return Interval(value, np.nan, np.nan)
     variance = float(v10.var(ddof=1) / m + v01.var(ddof=1) / n)
     if not 0 < value < 1 or variance == 0:
-        return Interval(value, value, value)
+        return newcombe(value, m, n)
     half = Z95 * np.sqrt(variance) / (value * (1 - value))
     centre = np.log(value / (1 - value))
     return Interval(
         value, float(1 / (1 + np.exp(-(centre - half)))), float(1 / (1 + np.exp(-(centre + half))))
     )
+
+
+def newcombe(value: float, positives: int, negatives: int) -> Interval:
+    """95 % interval of an AUC from its value and the counts alone (Newcombe 2006, Statistics in Medicine 25:559, method 5).
+
+    The bounds are the areas whose standard error, in the exponential model of Hanley and McNeil 1982 with the mean of
+    the counts in place of each, is the distance to `value` over 1.96. Never without width.
+    """
+    cases = (positives + negatives) / 2 - 1
+
+    def excess(area: float) -> float:
+        more = cases * ((1 - area) / (2 - area) + area / (1 + area))
+        return (area - value) ** 2 - Z95**2 * area * (1 - area) * (1 + more) / (positives * negatives)
+
+    # at 0 and 1 the error is none: the bound lies where the distance is the larger again, or at the end itself
+    tiny = 1e-12
+    lower = 0.0 if value <= 0 else float(brentq(excess, tiny, value - tiny * (value >= 1)))
+    upper = 1.0 if value >= 1 else float(brentq(excess, value + tiny * (value <= 0), 1 - tiny))
+    return Interval(value, lower, upper)
 
 
 def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:

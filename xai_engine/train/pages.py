@@ -28,7 +28,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         for row in card.flat(result)
         if not str(row[1]).startswith("auc ")
     ]
-    out.append(("Figures", "Intervals are 95 %: DeLong for AUC, Wilson for proportions, "
+    out.append(("Figures", "Intervals are 95 %: DeLong for AUC (Newcombe where it is 0 or 1), Wilson for proportions, "
                 "bootstrap for the others. Floors: auc naive … (models that know no chest), ece if perfect (a perfectly calibrated "
                 "model on as many images).", figures))  # fmt: skip
     groups = [["population", "subgroup", "images", "positive", "AUC", "lower", "upper"]]
