@@ -191,3 +191,18 @@ def test_lungs_share_on_a_known_map() -> None:
 
 
 VALID_64 = np.ones((64, 64), bool)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("(rank correlation -0.01)", "(rank correlation −0.01)"),
+        ("Use another map (z = −0.0).", "Use another map (z = 0.0)."),
+        ("correlation -0.00, with samples 30", "correlation 0.00, with samples 30"),
+        ("1 %: -0.05, 51 %: −0.004, 100 %: 0.40.", "1 %: −0.05, 51 %: −0.004, 100 %: 0.40."),
+        ("with seed-to-seed grad-cam-2 and 10-12", "with seed-to-seed grad-cam-2 and 10-12"),
+        ("z = −0.05 and −10", "z = −0.05 and −10"),
+    ],
+)
+def test_numbers_in_sentences_have_a_true_minus_and_zero_has_none(given: str, said: str) -> None:
+    assert findings.finding("agreement", -0.01, given).sentence == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,13 @@ def finding(
     upper: float | None = None,
     grade: Grade | None = None,
 ) -> Finding:
-    return Finding(name, value, unit, sentence, grade or verdict.grade(name, value), lower, upper)
+    return Finding(name, value, unit, _signs(sentence), grade or verdict.grade(name, value), lower, upper)
+
+
+def _signs(sentence: str) -> str:
+    """A true minus before a number, and none before zero, however the figures were put in."""
+    text = re.sub(r"(?<![\w.,)])-(?=\d)", "−", sentence)
+    return re.sub(r"−(0(?:\.0+)?)(?![.\d])", r"\1", text)
 
 
 def percent(share: float) -> str:
@@ -422,14 +429,12 @@ def of_randomisation(
         finding(
             "randomisation_cascade",
             float(np.mean(ranks)),
-            f"Rank correlation with the map of partly random networks, from the output down: {steps}.".replace(
-                "-", "−"
-            ),
+            f"Rank correlation with the map of partly random networks, from the output down: {steps}.",
         )
     )
     if alike:
         text = f"Structural similarity to the map of the random network: {alike[-1]:.2f}."
-        out.append(finding("randomisation_ssim", float(alike[-1]), text.replace("-", "−")))
+        out.append(finding("randomisation_ssim", float(alike[-1]), text))
     return out
 
 
