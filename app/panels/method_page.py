@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QCoreApplication, QEvent, QPoint, Qt
 from PySide6.QtGui import QGuiApplication, QKeyEvent
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
@@ -150,8 +150,11 @@ class MethodPage(QWidget):
                     min(max(corner.x(), room.left()), room.right() - WIDTH),
                     min(max(corner.y(), room.top()), max(room.top(), room.bottom() - height)),
                 )
-        self.area.verticalScrollBar().setValue(0)
         self.show()
+        # laid out now: else the new words stand in the old page's height until the next turn, squeezed or cut
+        for widget in (*self.area.widget().findChildren(QWidget), self.area.widget()):
+            QCoreApplication.sendEvent(widget, QEvent(QEvent.Type.LayoutRequest))
+        self.area.verticalScrollBar().setValue(0)
         self.raise_()
         self.area.setFocus()
 

@@ -80,3 +80,15 @@ def test_ticks_of_a_lying_bar_never_touch(qapp: QApplication, scale: float, widt
     ]
     assert len(bar.ticks) >= 2
     assert all(left[1] < right[0] for left, right in pairwise(ends))
+
+
+@pytest.mark.parametrize("steps", [1, -1])
+def test_a_page_is_never_seen_squeezed(page: MethodPage, steps: int) -> None:
+    """Before the event loop turns again every text has the height that it needs, whichever page was there before."""
+    page.show_method("saliency", model(), {})
+    QApplication.processEvents()
+    for about in list(registry.describe())[::steps]:
+        page.show_method(about.name, model(), {})
+        for label in page.area.findChildren(QLabel):
+            if label.isVisible():
+                assert label.height() >= label.heightForWidth(label.width()), (about.name, label.text())
