@@ -38,7 +38,7 @@ class MethodPage(QWidget):
         self.title = plain_label(tone="verdict")
         self._body = QVBoxLayout()
         self._body.setSpacing(8)
-        inner = QWidget()
+        self._inner = inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(16, 12, 16, 14)
         head = QHBoxLayout()
@@ -152,7 +152,7 @@ class MethodPage(QWidget):
                 )
         self.show()
         # laid out now: else the new words stand in the old page's height until the next turn, squeezed or cut
-        for widget in (*self.area.widget().findChildren(QWidget), self.area.widget()):
+        for widget in (*self._inner.findChildren(QWidget), self._inner):
             QCoreApplication.sendEvent(widget, QEvent(QEvent.Type.LayoutRequest))
         self.area.verticalScrollBar().setValue(0)
         self.raise_()

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, QObject, Qt
 from PySide6.QtGui import QFontMetricsF
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
@@ -84,11 +84,23 @@ def test_ticks_of_a_lying_bar_never_touch(qapp: QApplication, scale: float, widt
 
 @pytest.mark.parametrize("steps", [1, -1])
 def test_a_page_is_never_seen_squeezed(page: MethodPage, steps: int) -> None:
-    """Before the event loop turns again every text has the height that it needs, whichever page was there before."""
+    """Whenever it is painted, every text has the height that it needs, whichever page was there before."""
+    squeezed = []
+
+    class Watch(QObject):
+        def eventFilter(self, label: QObject, event: QEvent) -> bool:
+            if event.type() == QEvent.Type.Paint and isinstance(label, QLabel):
+                need = label.heightForWidth(label.width())
+                if label.height() < need:
+                    squeezed.append((page.title.text(), label.text(), label.height(), need))
+            return False
+
+    watch = Watch()
     page.show_method("saliency", model(), {})
-    QApplication.processEvents()
+    QTest.qWait(50)
     for about in list(registry.describe())[::steps]:
         page.show_method(about.name, model(), {})
         for label in page.area.findChildren(QLabel):
-            if label.isVisible():
-                assert label.height() >= label.heightForWidth(label.width()), (about.name, label.text())
+            label.installEventFilter(watch)
+        QTest.qWait(30)
+    assert squeezed == []
