@@ -442,3 +442,16 @@ def test_maps_that_do_not_belong_are_refused() -> None:
     with pytest.raises(UsageError, match="one target at a time"):
         cards(sound, patient(0), [e, replace(e, target="normal")])
     assert cards(sound, patient(0), []) == ()
+
+
+def test_a_consensus_of_methods_that_do_not_agree_is_for_use_with_care() -> None:
+    sound = planted.classifier(planted.trained("lesion"))
+    (e,) = explained(sound, patient(0), "ig")
+    (plain,) = cards(sound, patient(0), [e], QUICK)
+    assert plain.verdict == "use"
+    for agreement, verdict in ((0.1, "use with care"), (0.5, "use")):
+        (found,) = cards(
+            sound, patient(0), [replace(e, method="consensus", extra={"agreement": agreement})], QUICK
+        )
+        assert found.verdict == verdict
+        assert ("The methods do not agree: there is no consensus." in found.reasons) == (agreement < 0.2)

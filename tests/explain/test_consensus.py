@@ -10,8 +10,9 @@ from scipy import ndimage, stats
 
 from tests.explain.networks import classifier, image
 from tests.explain.test_contract import StopAfter
-from xai_engine.errors import UsageError
+from xai_engine.errors import UnsupportedModel, UsageError
 from xai_engine.explain import registry
+from xai_engine.explain.compute import consensus as compute
 from xai_engine.runtime.run import Progress, Run
 
 MEMBERS = ("lrp", "occlusion", "deep-lift", "saliency")
@@ -75,3 +76,26 @@ def test_a_cancelled_member_takes_no_part() -> None:
 def test_members_are_checked(members: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         registry.create("consensus", members=members)
+
+
+def test_methods_that_do_not_agree_are_said_and_not_taken_for_too_few_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More steps would change nothing: both members are exact."""
+    monkeypatch.setattr(compute, "POOR", 1.1)
+    found = registry.create("consensus", members="input-x-gradient, lrp").explain(
+        classifier("lite"), image(), "pneumonia", Run(seed=5)
+    )
+    assert found.converged
+    assert found.notes == (
+        f"The methods do not agree (mean rank correlation {found.extra['agreement']:.2f}): there is no consensus.",
+    )
+
+
+def test_a_member_that_cannot_explain_the_network_is_named() -> None:
+    with pytest.raises(
+        UnsupportedModel, match=r"is no rectifier.*; leave guided-backprop out of the consensus"
+    ):
+        registry.create("consensus", members="input-x-gradient, guided-backprop").explain(
+            classifier("monai-vit"), image(), "pneumonia", Run()
+        )

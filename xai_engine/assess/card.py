@@ -27,6 +27,7 @@ from xai_engine.assess.pool import Pool
 from xai_engine.assess.types import Finding, ReliabilityCard
 from xai_engine.classifier.types import ModelInput
 from xai_engine.errors import UsageError
+from xai_engine.explain.compute.consensus import POOR
 from xai_engine.explain.progress import Interrupted
 from xai_engine.explain.protocol import Explainable
 from xai_engine.explain.session import Session
@@ -275,6 +276,8 @@ class _Assessment:
             caveats.append("The map is partial: its computation was stopped.")
         elif not e.converged:
             caveats.append("The map has not converged: more steps or samples may change it.")
+        if e.method == "consensus" and e.extra.get("agreement", 1.0) < POOR:
+            caveats.append("The methods do not agree: there is no consensus.")
         decision, reasons = verdict.decide(draft.findings, partial=self.partial, caveats=caveats)
         notes = list(draft.notes)
         if self.partial:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from xai_engine.errors import UnsupportedModel
 from xai_engine.explain.compute.baselines import blurred
 from xai_engine.explain.methods.consensus import Consensus
 from xai_engine.explain.ranks import rank_correlation, ranks
@@ -40,7 +41,10 @@ def explain(method: Consensus, session: Session) -> Attribution:
     with session.stoppable():
         for index, member in enumerate(members):
             with session.part(1.0 / (len(members) - index)):
-                attribution = member.attribute(session)
+                try:
+                    attribution = member.attribute(session)
+                except UnsupportedModel as error:
+                    raise UnsupportedModel(f"{error}; leave {member.name} out of the consensus") from None
             if session.partial:
                 break
             if not attribution.converged:
@@ -49,6 +53,7 @@ def explain(method: Consensus, session: Session) -> Attribution:
             smooth = blurred(plane[None, None], session.valid, method.smoothing)[0, 0].cpu().numpy()
             found.append(_settled(smooth[valid]))
             names.append(member.name)
+    settled = not notes
     values, spread = np.zeros(valid.shape), np.zeros(valid.shape)
     extra = {"members": float(len(found))}
     if found and valid.any():
@@ -63,4 +68,4 @@ def explain(method: Consensus, session: Session) -> Attribution:
                 notes.append(
                     f"The methods do not agree (mean rank correlation {extra['agreement']:.2f}): there is no consensus."
                 )
-    return Attribution(values, None, not notes, tuple(notes), extra=extra, uncertainty=spread)
+    return Attribution(values, None, settled, tuple(notes), extra=extra, uncertainty=spread)
