@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from xai_engine.classifier import bundle
 from xai_engine.classifier.calibration import Platt
@@ -36,7 +38,8 @@ _UNSET = OperatingPoint("none", 0.5, (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), "not meas
 def check(config: Mapping[str, Any]) -> None:
     """Whether a bundle can be made of a complete configuration, asked before hours of training.
 
-    Raises UsageError for a network that cannot be built, layers that it does not have, limits that no gate has.
+    Raises UsageError for a network that cannot be built or does not give one logit for a grey image, layers that it
+    does not have, limits that no gate has.
     """
     try:
         network = build(config["network"])
@@ -49,9 +52,27 @@ def check(config: Mapping[str, Any]) -> None:
         raise UsageError(f"layers: the network has no {', '.join(map(str, strange))}; it has {parts}")
     if default not in layers:
         raise UsageError(f"default_layer {default!r} is not one of the layers {', '.join(layers)}")
+    _try(network, max(int(stage["size"]) for stage in config["stages"]))
     known = {f.name for f in fields(GateSpec)}
     if wrong := sorted(set(config.get("gate_limits", {})) - known):
         raise UsageError(f"gate_limits: unknown {', '.join(wrong)}; known are {', '.join(sorted(known))}")
+
+
+def _try(network: nn.Module, size: int) -> None:
+    """Two grey images through it, as training will. Raises UsageError."""
+    try:
+        with torch.inference_mode():
+            out = network.eval()(torch.zeros(2, 1, size, size))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"network: it cannot take grey images (one channel) of {size} x {size} pixels: {why}"
+        ) from None
+    if not isinstance(out, torch.Tensor) or tuple(out.shape) != (2, 1):
+        gives = tuple(out.shape) if isinstance(out, torch.Tensor) else f"a {type(out).__name__}"
+        raise UsageError(
+            f"network: two images must give one logit each, shape (2, 1); this one gives {gives}"
+        )
 
 
 def make_bundle(
