@@ -38,6 +38,7 @@ GRADIENT_BATCH = 8  # images of one backward pass: bounds the memory for activat
 LOOKS = 16  # for cancellation in a pass, at least
 LOOKS_PER_UNIT = 3  # of work, see backends.base.UNIT
 QUICKEN_MINIMUM = 16  # gradients below which a quicker way costs more than it saves
+FEW = 2  # images whose scores have one thread of torch
 COMPILE_MINIMUM = 200  # scores below which compiling costs more than it saves
 
 FloatArray = npt.NDArray[np.float64]
@@ -134,7 +135,14 @@ class Session(Progress):
     # ---- passes ------------------------------------------------------------------------------------------------
 
     def scores(self, batch: torch.Tensor, precision: str = "fp32") -> FloatArray:
-        """Scores (n,) float64 of a batch of any size, without gradients."""
+        """Scores (n,) float64 of a batch of any size, without gradients. Few images have one thread: what a map is measured from
+        must not hang on how many there are."""
+        if 0 < len(batch) <= FEW and self._compiled is None:
+            with self.one_thread():
+                return self._scores(batch, precision)
+        return self._scores(batch, precision)
+
+    def _scores(self, batch: torch.Tensor, precision: str) -> FloatArray:
         out = np.empty(len(batch), np.float64)
         for start in range(0, len(batch), self.batch_size):
             part = batch[start : start + self.batch_size]
@@ -289,8 +297,10 @@ class Session(Progress):
         while start < len(batch):
             leaf = batch[start : start + self.gradient_batch].detach().float().requires_grad_(True)
             self.tick()
+            # where a unit is at its kink, a last digit that hangs on the threads decides what passes: one image has one thread
+            threads = self.one_thread() if len(batch) == 1 else self.all_threads()
             try:
-                with self.all_threads(), torch.enable_grad():
+                with threads, torch.enable_grad():
                     # a copy, so that a network whose first operation works in place does not change the leaf
                     values = self.classifier.differentiable_scores(leaf.clone(), self.target)
                     (gradient,) = self.differentiate(values, [leaf])

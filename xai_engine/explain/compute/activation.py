@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from xai_engine.classifier.backends.base import Unavailable, written
 from xai_engine.errors import UnsupportedModel
 from xai_engine.explain import layers
-from xai_engine.explain.compute import alignment
+from xai_engine.explain.behind import BROKEN
+from xai_engine.explain.compute import alignment, cuts
 from xai_engine.explain.compute.baselines import baseline
 from xai_engine.explain.compute.gradient import guided_gradient
+from xai_engine.explain.compute.receptive import AGREEMENT
 from xai_engine.explain.methods.activation import (
     AblationCam,
     Activations,
@@ -34,16 +37,36 @@ ALIGNED_BY_CELL = (
 
 
 class _Layer:
-    """Activations (channels, rows, columns) of a layer, the gradient of the score there, and the way to the image."""
+    """Activations (channels, rows, columns) of a layer, the gradient of the score there, and the way to the image.
+
+    threads: of torch, for its pass; one, or what is made of the activations makes much of a last digit.
+    """
 
     def __init__(
-        self, method: _Cam, session: Session, with_gradient: bool = True, share: float = 1.0
+        self,
+        method: _Cam,
+        session: Session,
+        with_gradient: bool = True,
+        share: float = 1.0,
+        threads: Callable[[Session], AbstractContextManager[None]] = Session.one_thread,
     ) -> None:
         self.session = session
         self.name = layers.layer_name(session, method.layer)
         session.plan(3 if with_gradient else 1, "features", share)
         self.gradient = torch.empty(0)
         image = (int(session.x.shape[2]), int(session.x.shape[3]))
+        with threads(session):
+            trace = self._pass(method, with_gradient, image)
+        layer = (self.activation.shape[1], self.activation.shape[2])
+        lattice = trace.lattice(image, layer) if method.alignment == "receptive-field" else None
+        if lattice is None and method.alignment == "receptive-field":
+            session.notes.append(ALIGNED_BY_CELL)
+        self.image = image
+        self.shown = session.input.valid
+        self.lattice = lattice or alignment.cells(image, layer)
+
+    def _pass(self, method: _Cam, with_gradient: bool, image: tuple[int, int]) -> alignment.Trace:
+        session = self.session
         with layers.tap(session, method.layer) as taken, alignment.traced(session.network, image) as trace:
             if with_gradient:
                 with torch.enable_grad():
@@ -60,18 +83,42 @@ class _Layer:
                 leaf = self._reached(taken)
         self.activation = leaf.detach()[0].double()
         self.cells = self.activation.shape[1] * self.activation.shape[2]
-        layer = (int(leaf.shape[2]), int(leaf.shape[3]))
-        lattice = trace.lattice(image, layer) if method.alignment == "receptive-field" else None
-        if lattice is None and method.alignment == "receptive-field":
-            session.notes.append(ALIGNED_BY_CELL)
-        self.image = image
-        self.shown = session.input.valid
-        self.lattice = lattice or alignment.cells(image, layer)
+        return trace
 
     def _reached(self, taken: list[torch.Tensor]) -> torch.Tensor:
         if not taken:
             raise UnsupportedModel(f"layer {self.name!r}: the network does not use it; choose another")
         return taken[0]
+
+    def behind(self, whole: float) -> Callable[[torch.Tensor], npt.NDArray[np.float64]]:
+        """Scores (n,) of activations (n, channels, rows, columns) of the layer. whole: that of its own.
+
+        By what lies behind the layer alone, where that can be cut off and gives the score; else by whole passes whose layer is replaced.
+        """
+        session = self.session
+
+        def replaced(values: torch.Tensor) -> npt.NDArray[np.float64]:
+            with _replaced(session, self.name, [values]):
+                return session.scores(session.x.expand(len(values), -1, -1, -1))
+
+        rest = None
+        if session.x.device.type == "cpu" and not session.is_tapped():
+            with suppress(Unavailable):
+                rest = cuts.behind_layer(written(session.network, session.tick), self.name)
+        if rest is None:
+            return replaced
+
+        def short(values: torch.Tensor) -> npt.NDArray[np.float64]:
+            session.tick()
+            with torch.inference_mode():
+                found = session.classifier.score_of(rest(values).float(), session.target)
+            return session.taken(lambda: found)
+
+        try:
+            again = float(short(self.activation.float()[None])[0])
+        except (*BROKEN, UnsupportedModel):
+            return replaced
+        return short if abs(again - whole) <= AGREEMENT * (1.0 + abs(whole)) else replaced
 
     def to_image(self, cam: torch.Tensor) -> npt.NDArray[np.float64]:
         return alignment.to_image(cam.cpu().numpy().astype(np.float64), self.image, self.lattice)
@@ -100,7 +147,7 @@ def _grad_cam(layer: _Layer) -> torch.Tensor:
 
 
 def grad_cam(method: GradCam, session: Session) -> Attribution:
-    layer = _Layer(method, session)
+    layer = _Layer(method, session, threads=Session.all_threads)  # a plain sum: a last digit stays one
     cam = _grad_cam(layer)
     mean = float(cam.mean())
     return layer.result(cam.clamp_min(0.0) if method.relu else cam, mean_of_cells=mean)
@@ -141,8 +188,7 @@ def score_cam(method: ScoreCam, session: Session) -> Attribution:
     """Weights: softmax over the channels of the score of the image seen through the channel's map scaled to
     [0, 1].
     """
-    with session.one_thread():  # reduced precision would make much of a last digit of the masks
-        layer = _Layer(method, session, with_gradient=False, share=0.02)
+    layer = _Layer(method, session, with_gradient=False, share=0.02)
     behind = baseline(session, method.background, 1.0)
     front = session.x - behind
     used, masks = [], []
@@ -193,16 +239,15 @@ def ablation_cam(method: AblationCam, session: Session) -> Attribution:
     own = layer.activation.float()
     drops: list[float] = []
     session.plan(len(order) + 1, "switching channels off")
-    with session.stoppable():
+    with session.stoppable(), session.one_thread():
         whole = float(session.scores(session.x)[0])
+        score = layer.behind(whole)
         for start in range(0, len(order), session.batch_size):
             part = order[start : start + session.batch_size]
             changed = own.repeat(len(part), 1, 1, 1)
             for row, index in enumerate(part):
                 changed[row, index] = 0.0
-            with _replaced(session, layer.name, [changed]):
-                scores = session.scores(session.x.expand(len(part), -1, -1, -1))
-            drops += (whole - scores).tolist()
+            drops += (whole - score(changed)).tolist()
     weights = torch.tensor(drops, dtype=torch.float64, device=layer.activation.device)
     cam = torch.einsum("k,kij->ij", weights, layer.activation[order[: len(drops)]])
     return layer.result(cam, channels=float(len(drops)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import combinations
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from xai_engine.errors import UnsupportedModel
 from xai_engine.explain.compute.baselines import blurred
+from xai_engine.explain.methods.activation import GradCam
 from xai_engine.explain.methods.consensus import Consensus
 from xai_engine.explain.ranks import rank_correlation, ranks
 from xai_engine.explain.session import Attribution, Session
@@ -40,7 +42,9 @@ def explain(method: Consensus, session: Session) -> Attribution:
     notes: list[str] = []
     with session.stoppable():
         for index, member in enumerate(members):
-            with session.part(1.0 / (len(members) - index)):
+            # the one method whose pass is shared among threads; ranks make much of its last digit
+            threads = session.one_thread() if isinstance(member, GradCam) else nullcontext()
+            with session.part(1.0 / (len(members) - index)), threads:
                 try:
                     attribution = member.attribute(session)
                 except UnsupportedModel as error:

@@ -38,6 +38,19 @@ def rest(graph: fx.GraphModule, cut: fx.Node) -> fx.GraphModule:
     return _part(graph, cut, "rest")
 
 
+def behind_layer(graph: fx.GraphModule, layer: str) -> fx.GraphModule | None:
+    """From the output of a named module on; None where it is no single activation on which all that follows depends.
+
+    A module that ends in a function of its own is cut before that function: whoever uses this compares the scores.
+    """
+    inside = [
+        node
+        for node in graph.graph.nodes
+        if node.op == "call_module" and f"{node.target}.".startswith(f"{layer}.")
+    ]
+    return rest(graph, inside[-1]) if inside and inside[-1] in narrow(graph) else None
+
+
 def _part(graph: fx.GraphModule, cut: fx.Node, which: str) -> fx.GraphModule:
     kept = _PARTS.setdefault(graph, {})
     if (cut.name, which) not in kept:
