@@ -206,6 +206,26 @@ def test_command_repeats_the_run() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("asked", "used", "told"),
+    [
+        ("auto", ("torch", "openvino"), "openvino"),  # another run might time the two otherwise
+        ("auto", ("torch", "torch"), ""),
+        ("torch", ("torch", "torch"), "torch"),
+        ("onnx", ("torch", "onnx"), "onnx"),
+        ("auto", ("onnx", "openvino"), ""),
+    ],
+)
+def test_command_names_the_backend_that_was_taken(asked: str, used: tuple[str, str], told: str) -> None:
+    case = cases.case(methods=("integrated-gradients", "grad-cam"))
+    maps = tuple(replace(e, backend=name) for e, name in zip(case.explanations, used, strict=True))
+    case = replace(case, explanations=maps, environment={**case.environment, "backend": asked})
+    words = shlex.split(record.command(case))
+    assert ("--backend" in words) == bool(told)
+    if told:
+        assert words[words.index("--backend") + 1] == told
+
+
 def test_a_window_of_the_readers_own_is_on_record() -> None:
     case = cases.case(cases.radiograph(64, 64), methods=("grad-cam",))
     own = Window(812.5, 333.25, "SIGMOID", "")

@@ -204,6 +204,8 @@ def command(case: CaseReview, *, report: bool = True) -> str:
         "device": str(environment.get("device") or case.prediction.device),
         "precision": str(environment.get("precision") or case.prediction.precision),
     }
+    if backend := _backend(case):
+        options["backend"] = backend
     options |= {key: str(value) for key, value in case.options.items() if key != "param"}
     if case.explanations:
         presets = {str(card.get("preset", "")) for card in case.reliability.values() if card}
@@ -219,6 +221,16 @@ def command(case: CaseReview, *, report: bool = True) -> str:
     if case.radiograph.corrections:
         words.append("--correct")
     return shlex.join(words + (["--report"] if report else []))
+
+
+def _backend(case: CaseReview) -> str:
+    """What ran the passes: the one asked for, or of a free choice ("auto") the compiled one that was taken, as the choice is timed and another
+    run might choose otherwise; "" where nothing but torch was used, or nothing is known."""
+    asked = str(case.environment.get("backend") or "")
+    if asked not in ("", "auto"):
+        return asked
+    taken = sorted({e.backend for e in case.explanations} - {"", "torch"})
+    return taken[0] if len(taken) == 1 else ""
 
 
 def parameters(case: CaseReview) -> list[str]:
