@@ -72,6 +72,21 @@ def test_lungs_that_no_whole_chest_has(
     assert word in _judge(_fields(*boxes, shape=shape))
 
 
+def test_one_lung_or_two_very_unequal_ones_may_be_a_lateral_view() -> None:
+    """Lungs of 70 × 35 and 70 × w pixels: the limit is a share of the larger lung's area, whichever side it is on."""
+    assert "Only one lung field" in _judge(_fields(GOOD[0]))
+    for width, sentence in ((17, "One lung field is much smaller"), (18, "")):
+        smaller = (30, 70, 100, 70 + width)
+        mirrored = tuple(
+            (top, 128 - right, bottom, 128 - left) for top, left, bottom, right in (GOOD[0], smaller)
+        )
+        for boxes in ((GOOD[0], smaller), mirrored):
+            refusal = _judge(_fields(*boxes))
+            assert refusal.startswith(sentence)
+            assert bool(refusal) == (width / 35 < gate.GateSpec().balance)
+            assert ("lateral" in refusal) == bool(refusal)
+
+
 def test_the_tilt_is_the_angle_between_the_lungs() -> None:
     low = (60, 70, 110, 105)  # centres: (64.5, 37) and (84.5, 87)
     tilted = _fields((40, 20, 90, 55), low)

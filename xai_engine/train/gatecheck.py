@@ -153,7 +153,7 @@ def measure(
             )
             for name in populations
         },
-        "not_measured": ["lateral views: none at hand"],
+        "not_measured": ["lateral radiographs: none at hand (projections of CT: docs/decisions/0015)"],
     }
     return result
 
@@ -220,6 +220,7 @@ def reason(sentence: str) -> str:
         "upside down": "upside down",
         "90°": "turned by 90°",
         "Only one lung": "one lung",
+        "much smaller than the other": "one lung",
         "too small for": "lungs too small",
         "too large": "lungs too large",
         "too small to judge": "image too small",
