@@ -59,7 +59,7 @@ class _Check:
     session: Session
     count: int
     before: int
-    again: Callable[[int, int], FloatArray]  # the exact scores of images that were held
+    again: Callable[[list[Scored]], list[Scored]]  # the exact scores of images that were held
     features: Callable[[int, int], FloatArray] | None
     means: bool
     judge: Judge | None
@@ -130,10 +130,10 @@ class _Check:
             if plain.expected >= BF16_GATE:
                 return out + self._settle(plain)
             first = self.held[0][0]
-            while self.held and self.held[0][0] < first + BF16_CHECKED:
-                start, stop, _ = self.held.pop(0)
-                out.append((start, stop, self.again(start, stop)))
-                self.exact += out[-1][2].tolist()
+            some = [batch for batch in self.held if batch[0] < first + BF16_CHECKED]
+            del self.held[: len(some)]
+            out += self.again(some)
+            self.exact += [float(v) for _, _, values in out[-len(some) :] for v in values]
         exact, reduced = np.array(self.exact), np.array(self.reduced)
         correction = Correction.of(
             np.concatenate(self.known), exact, reduced, self.count - self.before, self.means
@@ -155,7 +155,7 @@ class _Check:
             offset = float((exact - reduced[: len(exact)]).mean())
             return self._settle(Correction(offset, np.zeros(0), agreement))
         self._refuse(agreement)
-        return [(start, stop, self.again(start, stop)) for start, stop, _ in self.held]
+        return self.again(self.held)
 
     def _refuse(self, agreement: float) -> None:
         self.undecided = False
@@ -191,9 +191,16 @@ def scored(
         count - before >= BF16_MINIMUM and session.classifier.precision == "bf16" and "bf16" in precisions
     )
 
-    def again(start: int, stop: int) -> FloatArray:
-        session.tick()
-        return session.taken(begin(make(start, stop), "fp32"))
+    def again(held: list[Scored]) -> list[Scored]:
+        out: list[Scored] = []
+        begun: deque[tuple[int, int, Finished]] = deque()
+        for start, stop, _ in held:
+            session.tick()
+            begun.append((start, stop, begin(make(start, stop), "fp32")))
+            if len(begun) == under_way:
+                a, b, finished = begun.popleft()
+                out.append((a, b, session.taken(finished)))
+        return out + [(a, b, session.taken(finished)) for a, b, finished in begun]
 
     check = _Check(session, count, before, again, features, means, judge, wanted)
     waiting: deque[_Batch] = deque()
