@@ -79,8 +79,8 @@ class GateNetwork:
 class GateSpec:
     """Limits of a bundle's gate, chosen on its training images.
 
-    smallest, largest: share of the image that both lungs together may take; balance: smaller lung over larger (lateral
-    and strongly turned views fall below; the least of 1851 frontal training and validation radiographs that pass has 0.55);
+    smallest, largest: share of the image that both lungs together may take; balance: smaller lung over larger (0.5
+    was tried for lateral views, see docs/decisions/0015);
     contrast: standard deviation of the grey values in [0, 1]; certainty: mean probability inside the lung mask;
     chest: least probability of a frontal chest; turned: least certainty about which way up it is; inverted, upright:
     probability from which it is said to be inverted, and up to which it is not (between them: no chest).
@@ -94,7 +94,7 @@ class GateSpec:
 
     smallest: float = 0.06
     largest: float = 0.75
-    balance: float = 0.5
+    balance: float = 0.2
     contrast: float = 0.04
     certainty: float = 0.75
     chest: float = 0.4

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from xai_engine.classifier import gate, preprocess
+from xai_engine.classifier import gate, preprocess, stated
 from xai_engine.classifier.calibration import Calibration
 from xai_engine.classifier.gate import GateNetwork, GateSpec, Impression
 from xai_engine.classifier.lungs import LungFields, LungFinder
@@ -116,6 +116,7 @@ class Classifier:
         run = run or Run()
         missing = {r.sha256: r for r in radiographs if r.sha256 not in self._prepared}
         greys = [(*preprocess.upright_grey(r), preprocess.pixel_aspect(r)) for r in missing.values()]
+        told = [stated.against(r) if self.gate_network else "" for r in missing.values()]
         run.check(0.1, "finding the lungs")
         fields: Sequence[LungFields | None] = self.finder.find(greys) if self.finder else [None] * len(greys)
         looks: Sequence[Impression | None] = [None] * len(greys)
@@ -123,10 +124,14 @@ class Classifier:
             run.check(0.7, "looking whether it is a chest radiograph")
             looks = self.gate_network.look(greys)
         fresh: dict[str, Prepared] = {}
-        for sha, (grey, valid, aspect), lungs, look in zip(missing, greys, fields, looks, strict=True):
+        for sha, (grey, valid, aspect), lungs, look, other in zip(
+            missing, greys, fields, looks, told, strict=True
+        ):
             refusal = gate.judge(grey, valid, lungs, self.gate, look)
             if refusal and self.gate_network is not None:
                 lungs, look, refusal = self._unbordered((grey, valid, aspect), lungs, look, refusal)
+            if not refusal and other:  # nothing that could be put right in the image
+                look, refusal = None, other
             fresh[sha] = self._prepare(sha, grey, valid, aspect, lungs, look, refusal)
         out = [fresh[r.sha256] if r.sha256 in fresh else self._prepared[r.sha256] for r in radiographs]
         for sha, item in fresh.items():

@@ -231,6 +231,7 @@ def reason(sentence: str) -> str:
         "fill the whole": "lungs fill the image",
         "tilted": "tilted",
         "lost in noise": "lost in noise",
+        "The file says": "stated by the file",
     }
     return next(
         (short for part, short in words.items() if part in sentence), "unreadable" if sentence else "accepted"
