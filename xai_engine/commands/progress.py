@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from types import TracebackType
 
 from xai_engine.cli import tell, visible
 from xai_engine.runtime.run import Progress
 
+EVERY = 10.0  # seconds between two lines about one image, where lines are not rewritten
+
 
 class Line:
     """One line that is rewritten on a terminal, whole lines elsewhere.
 
-    `total` images; on a terminal `update` shows the work on the current one, elsewhere only `step` prints,
-    and only when there are several images.
+    `total` images; on a terminal `update` shows the work on the current one. Elsewhere, as in a log, it prints a line after each `EVERY`
+    seconds of it, and `step` one per image where there are several. clock: seconds.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.total = total
         self.done = 0
         self._terminal = sys.stderr.isatty()
         self._width = 0
+        self._clock = clock
+        self._said = clock()
 
     def update(self, progress: Progress) -> None:
+        left = f", {progress.remaining_s:.0f} s left" if progress.remaining_s else ""
+        text = f"[{self.done + 1}/{self.total}] {progress.fraction:4.0%} {progress.message}{left}"
         if self._terminal:
-            left = f", {progress.remaining_s:.0f} s left" if progress.remaining_s else ""
-            self._rewrite(f"[{self.done + 1}/{self.total}] {progress.fraction:4.0%} {progress.message}{left}")
+            self._rewrite(text)
+        elif self._clock() - self._said >= EVERY:
+            self._said = self._clock()
+            tell(text, sys.stderr)
 
     def note(self, text: str) -> None:
         """Show what is going on, on a terminal only."""
@@ -36,6 +46,7 @@ class Line:
     def step(self, name: str, outcome: str) -> None:
         """One more image is finished."""
         self.done += 1
+        self._said = self._clock()
         if self._terminal:
             self._rewrite(f"[{self.done}/{self.total}] {name}: {outcome}")
         elif self.total > 1:
