@@ -176,7 +176,7 @@ def plain(net: nn.Module, monkeypatch: pytest.MonkeyPatch, name: str) -> tuple[n
                 return torch.cat([slow(x[None].double().clone()) for x in batch])[:, 0]
 
     monkeypatch.setattr("xai_engine.explain.compute.combinations.Combinations.of", lambda *_: None)
-    monkeypatch.setattr("xai_engine.explain.compute.windows._Prefix.of", lambda *_: None)
+    monkeypatch.setattr("xai_engine.explain.compute.windows.Together.of", lambda *_: None)
     model = One(copy.deepcopy(net), (1, SIDE, SIDE))
     return found, method.explain(model, item, "pneumonia", Run(seed=7)).values
 
