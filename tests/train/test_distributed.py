@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="gloo and torchrun are used on Linux"),
 ]
 
-CONFIG = {"dense_weight": 0.4, "weight_decay": 0.02, "lr": 0.01}
+CONFIG = {"dense_weight": 0.4, "targets_weight": 0.3, "weight_decay": 0.02, "lr": 0.01}
 NETWORK = {
     "_target_": "xai_engine.classifier.network.EfficientNetLite0",
     "in_channels": 1,
@@ -37,7 +38,7 @@ def two_steps(group: distributed.Group) -> dict[str, torch.Tensor]:
     double precision but for the loss itself. Weights, labels and boxes differ between the halves of the batch."""
     torch.manual_seed(1)
     network = build(NETWORK).double()
-    learner = steps.Learner(network, classifier.loss_of, CONFIG, 10, steps.Precision("fp32"), group)
+    learner = steps.Learner(network, classifier.loss_of, CONFIG, 10, steps.Precision("fp32"), group, 2)
     learner.network.train()
     found: dict[str, torch.Tensor] = {}
     for step in range(2):
@@ -49,13 +50,16 @@ def two_steps(group: distributed.Group) -> dict[str, torch.Tensor]:
             "weight": torch.tensor([1.0, 0.2, 3.0, 1.0, 0.5, 0.1, 0.7, 2.0], dtype=torch.float64),
             "boxes": boxes,
             "has_boxes": torch.tensor([False, False, True, True, False, False, False, True]),
+            "targets": torch.tensor(
+                [[0, 1], [nan, 1], [1, nan], [nan, nan], [nan, nan], [1, nan], [nan, nan], [0, nan]]
+            ).double(),
         }
         share = 8 // group.world
         mine = slice(group.rank * share, (group.rank + 1) * share)
         loss = learner.step({name: value[mine] for name, value in batch.items()}, step)
         found[f"loss {step}"] = torch.tensor(loss, dtype=torch.float64)
         if step == 0:
-            for name, parameter in learner.network.named_parameters():
+            for name, parameter in learner.trained.named_parameters():
                 assert parameter.grad is not None
                 found[f"gradient {name}"] = parameter.grad.clone()
             found |= {f"buffer {k}": v.clone() for k, v in learner.network.named_buffers()}

@@ -22,7 +22,7 @@ from xai_engine.classifier.network import EfficientNetLite0, build
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.errors import Cancelled, RadiolucentError, UsageError
 from xai_engine.runtime.run import Run
-from xai_engine.train import balance, checkpoint, crops, lungs, metrics, settings, soup, steps, style
+from xai_engine.train import balance, checkpoint, crops, further, lungs, metrics, settings, soup, steps, style
 from xai_engine.train.augment import Augment, AugmentSpec
 from xai_engine.train.curves import Curves
 from xai_engine.train.distributed import Group, divisor
@@ -198,7 +198,9 @@ def _train(
     precision = steps.choose_precision(config["precision"], group.device.type)
     if network is None:
         network = first_network(config)
-    learner = steps.Learner(network, loss_of, config, count * epochs, precision, group)
+    learner = steps.Learner(
+        network, loss_of, config, count * epochs, precision, group, len(further.names(samples))
+    )
     styled = [learner.network.get_submodule(name) for name in config["style_layers"]]
     if group.rank:  # dropout and style mixing differ between processes; the main one draws as if alone
         torch.manual_seed(int(config["seed"]) + 1_000_003 * group.rank)
@@ -353,7 +355,10 @@ def _figures(
 
 
 def _images_text(samples: Sequence[Sample]) -> str:
-    content = [(s.path.name, s.label, s.weight, s.patient, s.split, s.population) for s in samples]
+    content = [
+        (s.path.name, s.label, s.weight, s.patient, s.split, s.population, *sorted(s.targets.items()))
+        for s in samples
+    ]
     return f"{len(samples)} ({hashlib.sha256(repr(content).encode()).hexdigest()[:8]})"
 
 

@@ -20,7 +20,7 @@ from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.errors import OutputError
 from xai_engine.radiograph.geometry import GridTransform
 from xai_engine.runtime.run import Run
-from xai_engine.train import synthetic
+from xai_engine.train import further, synthetic
 from xai_engine.train.augment import Augment
 from xai_engine.train.images import digest, map_images, read_grey
 from xai_engine.train.manifest import ManifestError, Sample
@@ -133,6 +133,7 @@ class Views(Dataset[dict[str, torch.Tensor]]):
         self.crops, self.order, self.augment = crops, order, augment
         self.seed, self.epoch, self.train = seed, epoch, train
         self.p_synthetic, self.p_neutral = p_synthetic, p_neutral
+        self.targets = further.names(crops.samples)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -144,16 +145,19 @@ class Views(Dataset[dict[str, torch.Tensor]]):
         sequence = np.random.SeedSequence([self.seed, self.epoch, position])
         self.augment.set_random_state(int(sequence.generate_state(1)[0]))
         label, weight, has_boxes = sample.label, sample.weight, bool(sample.boxes)
+        targets = sample.targets
         if self.train and self.crops.found[index]:
             rng = np.random.default_rng(sequence.spawn(1)[0])
             chance = float(rng.random())
             if chance < self.p_neutral:
                 planes[GREY] = synthetic.without_lungs(planes[GREY], planes[LUNGS], rng)
                 planes[BOXES], label, has_boxes = 0.0, synthetic.NEUTRAL, False
+                targets = {}  # no longer to be seen, or not as they are named
             elif sample.label < 0.1 and chance < self.p_neutral + self.p_synthetic * (1 - self.p_neutral):
                 painted, mask = synthetic.add_opacities(planes[GREY], planes[LUNGS], rng)
                 if mask.any():
                     planes[GREY], planes[BOXES], label, has_boxes = painted, mask, 1.0, True
+                    targets = {}
         # lung probability and boxes travel through the same geometry
         image, valid, lungs, boxes = self.augment(
             planes[GREY], planes[VALID] > 0.5, planes[LUNGS], train=self.train, extra=planes[BOXES]
@@ -166,5 +170,6 @@ class Views(Dataset[dict[str, torch.Tensor]]):
             "has_boxes": torch.tensor(has_boxes),
             "label": torch.tensor(label, dtype=torch.float32),
             "weight": torch.tensor(weight, dtype=torch.float32),
+            "targets": further.row(targets, self.targets),
             "index": torch.tensor(index),
         }

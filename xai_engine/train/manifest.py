@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xai_engine.errors import RadiolucentError, UsageError
+from xai_engine.train import further
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ""}
@@ -21,7 +22,17 @@ LABELS = {"0": 0.0, "NORMAL": 0.0, "normal": 0.0, "1": 1.0, "PNEUMONIA": 1.0, "p
 SHARES = {"val": 0.15, "test": 0.15}  # of the patients, where the data say nothing about splits
 KEYS = {
     "folder": {"folder", "labels", "population", "split", "patient"},
-    "manifest": {"manifest", "labels", "population", "split", "patient", "columns", "groups", "label_rules"},
+    "manifest": {
+        "manifest",
+        "labels",
+        "population",
+        "split",
+        "patient",
+        "columns",
+        "groups",
+        "label_rules",
+        "targets",
+    },
 }
 COLUMNS = {"file", "patient", "split", "label", "width", "height", "mask", "boxes"}
 
@@ -56,6 +67,7 @@ class Sample:
     boxes: x, y, width, height in stored pixels. groups: subgroup name -> value.
     place: where it is listed ("line 7", or the path below the folder), for messages.
     height: rows of the image at the detector, 0 where the manifest does not say (a shortcut that `evaluate` measures).
+    targets: further findings that are taught beside the label (see `further`), those that are known: name -> 0 … 1.
     """
 
     path: Path
@@ -71,6 +83,7 @@ class Sample:
     groups: Mapping[str, str] = field(default_factory=dict)
     place: str = ""
     height: float = 0.0
+    targets: Mapping[str, float] = field(default_factory=dict)
 
 
 def load(source: Mapping[str, Any], root: Path) -> list[Sample]:
@@ -313,12 +326,19 @@ def _from_csv(source: Mapping[str, Any], manifest: Path) -> tuple[list[Sample], 
         rules = [{"column": column, "values": {k: (v, 1, True) for k, v in _labels(source).items()}}]
     if not any(rule["column"] in header for rule in rules):
         problems.append(f"column {rules[0]['column']!r} (the label) is missing")
+    wanted = further.rules(source)
+    problems += [
+        f"column {rule['column']!r} (target {name!r}) is missing"
+        for name, rule in wanted.items()
+        if rule["column"] not in header
+    ]
     if problems:
         return [], problems
     samples = []
     for number, row in rows:
         try:
-            samples.append(_from_row(row, columns, rules, source, manifest.parent, number))
+            sample = _from_row(row, columns, rules, source, manifest.parent, number)
+            samples.append(replace(sample, targets=further.read(row, wanted)) if wanted else sample)
         except ValueError as error:
             problems.append(f"line {number}: {error}")
     return samples, problems + unread

@@ -39,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "lr": 0.001,
     "weight_decay": 0.02,
     "dense_weight": 0.3,
+    "targets_weight": 0.3,
     "precision": "auto",
     "workers": 2,
     "patience": 6,
@@ -97,7 +98,16 @@ def _name(name: Any) -> list[str]:
 def _numbers(config: Mapping[str, Any]) -> list[str]:
     problems = []
     positive = ("batch", "lr", "checkpoint_minutes")
-    for key in (*positive, "seed", "weight_decay", "dense_weight", "workers", "patience", "style_mixing"):
+    for key in (
+        *positive,
+        "seed",
+        "weight_decay",
+        "dense_weight",
+        "targets_weight",
+        "workers",
+        "patience",
+        "style_mixing",
+    ):
         value = config[key]
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             problems.append(f"{key} must be a number, is {value!r}")

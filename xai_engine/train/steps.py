@@ -13,6 +13,7 @@ from torch import nn
 
 from xai_engine.errors import UsageError
 from xai_engine.train.distributed import Group, synchronised
+from xai_engine.train.further import Heads
 
 EMA = 0.998  # running mean of the weights (Polyak averaging): calmer than the last step on small data
 Batch = dict[str, torch.Tensor]
@@ -68,12 +69,31 @@ class Schedule:
 class _WithLoss(nn.Module):
     """Network and loss as one module, so that DistributedDataParallel sees the forward pass that is differentiated."""
 
-    def __init__(self, network: nn.Module, loss: Loss, dense_weight: float, precision: Precision) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        dense_weight: float,
+        precision: Precision,
+        heads: Heads | None = None,
+        heads_weight: float = 0.0,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.heads, self.heads_weight = heads, heads_weight
         self.loss, self.dense_weight, self.precision = loss, dense_weight, precision
 
     def forward(self, batch: Batch) -> torch.Tensor:
+        if self.heads is None:
+            return self._plain(batch)
+        watching = self.heads.watch(self.network)
+        try:
+            loss = self._plain(batch)
+        finally:
+            watching.remove()
+        return loss + self.heads_weight * self.heads.loss(batch["targets"])
+
+    def _plain(self, batch: Batch) -> torch.Tensor:
         kind = batch["image"].device.type
         if kind == "cpu":
             return self.loss(self.network, batch, self.dense_weight, self.precision.name == "bf16")[0]
@@ -93,17 +113,24 @@ class Learner:
         steps: int,
         precision: Precision,
         group: Group,
+        targets: int = 0,
     ) -> None:
         network = network.to(group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(network)
         self.network = synchronised(network, group)
         self.group = group
+        # beside the network, not in it: what comes out of training is the network as configured
+        weight = float(config.get("targets_weight", 0.0))
+        self.heads = Heads(self.network, targets).to(group.device) if targets and weight else None
+        self.trained = nn.ModuleList([self.network, *([self.heads] if self.heads is not None else [])])
         self.optimiser = torch.optim.AdamW(
-            parameter_groups(self.network, float(config["weight_decay"])), lr=config["lr"]
+            parameter_groups(self.trained, float(config["weight_decay"])), lr=config["lr"]
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, Schedule(steps))
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=precision.scaled)
-        self.model: nn.Module = _WithLoss(self.network, loss, float(config["dense_weight"]), precision)
+        self.model: nn.Module = _WithLoss(
+            self.network, loss, float(config["dense_weight"]), precision, self.heads, weight
+        )
         if group.world > 1:
             # asking for unused parameters keeps the buckets, and so the order of the additions, as they are at the
             # start: a run that is resumed gives the same bits as one that is not
@@ -123,7 +150,7 @@ class Learner:
             self.optimiser.zero_grad(set_to_none=True)
             self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
-        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), 2.0))
+        norm = float(nn.utils.clip_grad_norm_(self.trained.parameters(), 2.0))
         # with scaled gradients an overflow is expected now and then: the scaler leaves the step out
         finite = math.isfinite(value) and (math.isfinite(norm) or self.scaler.is_enabled())
         rows = self.group.table(value, float(not finite))
@@ -143,11 +170,13 @@ class Learner:
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
-        }
+        } | ({"heads": self.heads.state_dict()} if self.heads is not None else {})
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
+        if self.heads is not None:
+            self.heads.load_state_dict(state["heads"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         if state.get("scaler"):
