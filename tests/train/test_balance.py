@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 from xai_engine.errors import UsageError
 from xai_engine.train import balance, classifier, settings
-from xai_engine.train.manifest import Sample
+from xai_engine.train.sample import Sample
 
 
 def _samples() -> list[Sample]:

@@ -11,7 +11,7 @@ import pytest
 from xai_engine.classifier.types import ConformalLimits
 from xai_engine.train import calibrate, conformal, metrics
 from xai_engine.train.evaluate import Outcome
-from xai_engine.train.manifest import Sample
+from xai_engine.train.sample import Sample
 
 
 def outcomes(seed: int, counts: dict[str, int], slope: float = 1.0) -> list[Outcome]:

@@ -21,6 +21,7 @@ from xai_engine.runtime.run import Run  # noqa: E402
 from xai_engine.train import checkpoint, classifier, crops, further, manifest, steps  # noqa: E402
 from xai_engine.train.augment import Augment, AugmentSpec  # noqa: E402
 from xai_engine.train.distributed import Group  # noqa: E402
+from xai_engine.train.sample import ManifestError  # noqa: E402
 
 RULES = {
     "effusion": {"column": "labels", "word": "Effusion"},
@@ -126,8 +127,23 @@ def table(folder: Path, **changes: Any) -> dict[str, Any]:
 def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:
     config = table(tmp_path)
     source = config["data"][0] | {"targets": {"x": {"column": "gone", "word": "y"}}}
-    with pytest.raises(manifest.ManifestError, match=r"column 'gone' \(target 'x'\) is missing"):
+    with pytest.raises(ManifestError, match=r"column 'gone' \(target 'x'\) is missing"):
         manifest.load(source, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"column": "labels", "word": "brihgt"}, "'x' is 0 in all training images that know it"),
+        ({"column": "labels", "values": {"brihgt": 1}}, "'x' is known in no training image"),
+    ],
+)
+def test_a_target_that_teaches_nothing_is_named(tmp_path: Path, rule: dict[str, Any], said: str) -> None:
+    config = table(tmp_path)
+    source = config["data"][0]
+    with pytest.raises(ManifestError, match=said):
+        manifest.load_all([source | {"targets": source["targets"] | {"x": rule}}], tmp_path)
+    assert len(manifest.load_all([source], tmp_path)) == 36
 
 
 def test_painted_views_say_nothing_of_their_targets(tmp_path: Path) -> None:

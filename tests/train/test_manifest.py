@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xai_engine.errors import UsageError
-from xai_engine.train import audit, manifest
+from xai_engine.train import audit, manifest, sources
+from xai_engine.train.sample import ManifestError, Sample
 
 RULES = [
     {
@@ -68,7 +69,7 @@ def test_labels_weights_and_boxes_are_read(tmp_path: Path) -> None:
 
 def test_a_leaking_patient_is_named(tmp_path: Path) -> None:
     source = _write(tmp_path, [_row(1, "NORMAL", "a", "train"), _row(2, "PNEUMONIA", "a", "test")])
-    with pytest.raises(manifest.ManifestError, match="patient a is in more than one split"):
+    with pytest.raises(ManifestError, match="patient a is in more than one split"):
         manifest.load(source, tmp_path)
 
 
@@ -83,7 +84,7 @@ def test_every_bad_line_is_listed(tmp_path: Path) -> None:
             _row(5, "PNEUMONIA", "", "train"),
         ],
     )
-    with pytest.raises(manifest.ManifestError) as caught:
+    with pytest.raises(ManifestError) as caught:
         manifest.load(source, tmp_path)
     assert [p.split(":")[0] for p in caught.value.problems] == ["line 3", "line 4", "line 5", "line 6"]
     assert caught.value.exit_code == 3
@@ -101,7 +102,7 @@ def test_a_line_that_is_no_csv_does_not_hide_the_problems_of_the_others(tmp_path
     )
     table = tmp_path / "m.csv"
     table.write_text(table.read_text().replace("3.png", '"3.png'))
-    with pytest.raises(manifest.ManifestError) as caught:
+    with pytest.raises(ManifestError) as caught:
         manifest.load(source, tmp_path)
     assert caught.value.problems[0].startswith("line 2: label 'WHAT'")
     assert "line 4: a quotation mark is never closed; no line after it was read" in caught.value.problems
@@ -109,13 +110,13 @@ def test_a_line_that_is_no_csv_does_not_hide_the_problems_of_the_others(tmp_path
 
 def test_an_empty_table_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(manifest.ManifestError, match=r"1 problem: is empty; the first line must name the co"):
+    with pytest.raises(ManifestError, match=r"1 problem: is empty; the first line must name the co"):
         manifest.load({"manifest": "empty.csv"}, tmp_path)
 
 
 def test_one_class_only_is_an_error(tmp_path: Path) -> None:
     source = _write(tmp_path, [_row(1, "NORMAL", "a", "train"), _row(2, "NORMAL", "b", "train")])
-    with pytest.raises(manifest.ManifestError, match="only one class"):
+    with pytest.raises(ManifestError, match="only one class"):
         manifest.load(source, tmp_path)
 
 
@@ -161,15 +162,15 @@ def test_dealing_out_keeps_patients_whole_and_knows_no_order(
     images: list[tuple[int, bool]], seed: int, rng: random.Random
 ) -> None:
     samples = [
-        manifest.Sample(Path(f"{k}.png"), float(sick), 1.0, True, f"p{patient}", "", "all", 1.0)
+        Sample(Path(f"{k}.png"), float(sick), 1.0, True, f"p{patient}", "", "all", 1.0)
         for k, (patient, sick) in enumerate(images)
     ]
-    dealt = manifest._split(samples, {"val": 0.2, "test": 0.2}, seed)
+    dealt = sources.deal(samples, {"val": 0.2, "test": 0.2}, seed)
     assert manifest.leaks(dealt) == []
     assert [replace(s, split="") for s in dealt] == samples
     shuffled = list(samples)
     rng.shuffle(shuffled)
-    sides = {s.path: s.split for s in manifest._split(shuffled, {"val": 0.2, "test": 0.2}, seed)}
+    sides = {s.path: s.split for s in sources.deal(shuffled, {"val": 0.2, "test": 0.2}, seed)}
     assert sides == {s.path: s.split for s in dealt}
     sick = {f"p{p}" for p, s in images if s}
     for group in (sick, {f"p{p}" for p, _ in images} - sick):
@@ -181,7 +182,7 @@ def test_a_missing_split_is_taken_from_train_alone(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for k in range(10):
             _picture(tmp_path / "set" / split / ("NORMAL" if k % 2 else "PNEUMONIA") / f"{split}{k}.png", k + 50 * (split == "test"))  # fmt: skip
-    with pytest.raises(manifest.ManifestError, match="no image is in split 'val'"):
+    with pytest.raises(ManifestError, match="no image is in split 'val'"):
         manifest.load_all([{"folder": "set"}], tmp_path)
     samples = manifest.load_all([{"folder": "set", "split": {"val": 0.2}}], tmp_path)
     assert sum(s.split == "test" for s in samples) == 10
@@ -212,14 +213,14 @@ def test_bad_folders_are_described(tmp_path: Path) -> None:
     _picture(tmp_path / "set" / "OTHER" / "b.png", 91)
     _picture(tmp_path / "set" / "loose.png", 92)
     (tmp_path / "set" / ".DS_Store").write_bytes(b"x")
-    with pytest.raises(manifest.ManifestError) as caught:
+    with pytest.raises(ManifestError) as caught:
         manifest.load({"folder": "set", "patient": "p(.+)"}, tmp_path)
     assert caught.value.problems == (
         "loose.png: lies in no class folder (0, 1, NORMAL, PNEUMONIA, normal, pneumonia)",
         "class folder 'OTHER' is not among ['0', '1', 'NORMAL', 'PNEUMONIA', 'normal', 'pneumonia'] (2 images)",
     )
     for source, problem in (({"folder": "gone"}, "does not exist"), ({"folder": "set", "patient": "q(.)"}, "does not fit")):  # fmt: skip
-        with pytest.raises(manifest.ManifestError, match=problem):
+        with pytest.raises(ManifestError, match=problem):
             manifest.load(source, tmp_path)
     for source in ({"folder": "set", "lables": {}}, {}, {"folder": "set", "split": {"val": 1.0}}, {"folder": "set", "labels": {"a": 2}}, {"folder": "set", "patient": "("}):  # fmt: skip
         with pytest.raises(UsageError):
@@ -247,7 +248,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, problem: str) -> None:
     text = f"file,label,patient,split,width,height,boxes\n2.png,PNEUMONIA,b,train,,,\n{line}\n"
     (tmp_path / "m.csv").write_text(text)
     source = {"manifest": "m.csv", "columns": {n: n for n in ("width", "height", "boxes")}}
-    with pytest.raises(manifest.ManifestError) as caught:
+    with pytest.raises(ManifestError) as caught:
         manifest.load(source, tmp_path)
     (said,) = caught.value.problems
     assert said.startswith("line 3: ")
@@ -256,7 +257,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, problem: str) -> None:
 
 def test_missing_columns_are_named_once(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("file,truth\n1.png,NORMAL\n2.png,NORMAL\n")
-    with pytest.raises(manifest.ManifestError) as caught:
+    with pytest.raises(ManifestError) as caught:
         manifest.load({"manifest": "m.csv"}, tmp_path)
     assert [p[:26] for p in caught.value.problems] == [
         "column 'patient' is missin",
@@ -281,8 +282,8 @@ def test_copies_of_one_image(tmp_path: Path) -> None:
     same = (tmp_path / "a.png").read_bytes()
     (tmp_path / "g.png").write_bytes(same[:-1] + b"x")  # as long, another content
 
-    def sample(name: str, patient: str, split: str, label: float) -> manifest.Sample:
-        return manifest.Sample(tmp_path / f"{name}.png", label, 1.0, True, patient, split, "all", 1.0, place=f"line {name}")  # fmt: skip
+    def sample(name: str, patient: str, split: str, label: float) -> Sample:
+        return Sample(tmp_path / f"{name}.png", label, 1.0, True, patient, split, "all", 1.0, place=f"line {name}")  # fmt: skip
 
     harmless = [sample("a", "p", "train", 0), sample("b", "p", "train", 0), sample("f", "q", "val", 1), sample("g", "r", "val", 1)]  # fmt: skip
     assert audit.copies(harmless) == []
@@ -310,7 +311,7 @@ def test_unreadable_images_are_all_found_while_they_are_prepared(tmp_path: Path)
     broken.write_bytes(b"\x89PNG\r\n\x1a\nxx")
     for k in (3, 400):
         samples[k] = replace(samples[k], path=broken, place=f"line {k}")
-    with pytest.raises(manifest.ManifestError) as caught:
+    with pytest.raises(ManifestError) as caught:
         crops.build(
             samples, LungFinder(build(lungs.NETWORK)), PreprocessSpec(size=32), tmp_path, tmp_path, Run()
         )
@@ -348,7 +349,7 @@ def test_a_table_as_a_spreadsheet_saves_it(tmp_path: Path) -> None:
         samples = manifest.load({"manifest": "m.csv", "split": "test"}, tmp_path)
         assert [(s.label, s.patient) for s in samples] == [(0.0, "a"), (1.0, "b")]
     (tmp_path / "m.csv").write_bytes(text.replace("patient", "größe").encode("cp1252"))
-    with pytest.raises(manifest.ManifestError, match="is not in UTF-8; save it as CSV UTF-8"):
+    with pytest.raises(ManifestError, match="is not in UTF-8; save it as CSV UTF-8"):
         manifest.load({"manifest": "m.csv"}, tmp_path)
-    with pytest.raises(manifest.ManifestError, match="the file does not exist"):
+    with pytest.raises(ManifestError, match="the file does not exist"):
         manifest.load({"manifest": "gone.csv"}, tmp_path)

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 from xai_engine.train import naive
 from xai_engine.train.evaluate import Outcome
-from xai_engine.train.manifest import Sample
+from xai_engine.train.sample import Sample
 
 
 def sample(folder: Path, number: int, label: int, split: str, height: float = 0.0) -> Sample:

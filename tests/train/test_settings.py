@@ -61,3 +61,12 @@ def test_every_key_is_explained_to_users() -> None:
 def test_a_difference_names_the_keys() -> None:
     a, b = settings.complete({"lr": 0.1}), settings.complete({"lr": 0.2, "workers": 7})
     assert settings.difference(settings.fingerprint(a), settings.fingerprint(b)) == "lr was 0.1, is 0.2"
+
+
+def test_a_run_begun_before_a_key_was_known_goes_on() -> None:
+    """But not with another value than the default."""
+    now = settings.fingerprint(settings.complete({}))
+    before = {key: value for key, value in now.items() if key != "targets_weight"}
+    assert settings.difference(before, now) == ""
+    other = settings.fingerprint(settings.complete({"targets_weight": 0.1}))
+    assert settings.difference(before, other) == "targets_weight was 0.3, is 0.1"

@@ -21,7 +21,7 @@ from xai_engine.radiograph.read import read  # noqa: E402
 from xai_engine.runtime.run import Run  # noqa: E402
 from xai_engine.train import evaluate, metrics, shortcuts  # noqa: E402
 from xai_engine.train.evaluate import Outcome  # noqa: E402
-from xai_engine.train.manifest import Sample  # noqa: E402
+from xai_engine.train.sample import Sample  # noqa: E402
 
 COUNT, TRAINED, PATIENTS = 56, 32, 6
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-from xai_engine.train.manifest import ManifestError, Sample
+from xai_engine.train.sample import ManifestError, Sample
 
 HEAD = 1 << 16
 

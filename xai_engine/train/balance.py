@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xai_engine.train.manifest import Sample
+from xai_engine.train.sample import Sample
 
 POSITIVE = 0.4  # a label from here on counts as positive when classes are balanced
 

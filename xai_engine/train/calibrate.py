@@ -19,7 +19,7 @@ from xai_engine.classifier.calibration import Calibration
 from xai_engine.classifier.types import ConformalLimits, OperatingPoint
 from xai_engine.train import conformal, metrics
 from xai_engine.train.evaluate import Outcome
-from xai_engine.train.manifest import Sample
+from xai_engine.train.sample import Sample
 
 Floats = npt.NDArray[np.float64]
 ERROR_RATE = 0.1  # of prediction sets

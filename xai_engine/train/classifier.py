@@ -26,7 +26,8 @@ from xai_engine.train import balance, checkpoint, crops, further, lungs, metrics
 from xai_engine.train.augment import Augment, AugmentSpec
 from xai_engine.train.curves import Curves
 from xai_engine.train.distributed import Group, divisor
-from xai_engine.train.manifest import Sample, load_all
+from xai_engine.train.manifest import load_all
+from xai_engine.train.sample import Sample
 from xai_engine.train.standing import Stage, Standing, loader, size_at
 
 

@@ -19,8 +19,9 @@ from xai_engine.errors import RadiolucentError, UsageError
 from xai_engine.paths import models_dir
 from xai_engine.runtime.run import Run
 from xai_engine.train import settings
-from xai_engine.train.manifest import Sample, load
+from xai_engine.train.manifest import load
 from xai_engine.train.progress import Ticker
+from xai_engine.train.sample import Sample
 
 if TYPE_CHECKING:
     from xai_engine.runtime.device import DevicePolicy
@@ -82,7 +83,7 @@ def train(args: argparse.Namespace) -> int:
     """Train a lung model, a gate or a classifier and write its bundle. Resumes a run that was stopped."""
     from xai_engine.runtime import device
     from xai_engine.train import distributed
-    from xai_engine.train.manifest import ManifestError
+    from xai_engine.train.sample import ManifestError
 
     if distributed.asked_for() and args.tune is not None:
         raise UsageError("--tune works in one process; leave torchrun out")

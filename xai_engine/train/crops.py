@@ -23,7 +23,7 @@ from xai_engine.runtime.run import Run
 from xai_engine.train import further, synthetic
 from xai_engine.train.augment import Augment
 from xai_engine.train.images import digest, map_images, read_grey
-from xai_engine.train.manifest import ManifestError, Sample
+from xai_engine.train.sample import ManifestError, Sample
 
 ROOM = 0.25  # stored margin around the lungs; the bundle's own margin is smaller
 GREY, VALID, LUNGS, BOXES = range(4)

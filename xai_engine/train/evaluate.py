@@ -18,7 +18,7 @@ from xai_engine.errors import UnreadableImage
 from xai_engine.radiograph.types import PixelSpacing, Radiograph
 from xai_engine.runtime.run import Run
 from xai_engine.train import metrics
-from xai_engine.train.manifest import Sample
+from xai_engine.train.sample import Sample
 
 THUMB = 16
 

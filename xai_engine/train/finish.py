@@ -25,8 +25,8 @@ from xai_engine.runtime.run import Run
 from xai_engine.train import calibrate, card, checkpoint, evaluate, gate, lungs
 from xai_engine.train.classifier import Trained
 from xai_engine.train.export import BundleContent, write_bundle
-from xai_engine.train.manifest import Sample
 from xai_engine.train.measure import measure
+from xai_engine.train.sample import Sample
 
 CLASSES = ("normal", "pneumonia")
 LAYERS = (*(f"stages.{i}" for i in range(7)), "head")

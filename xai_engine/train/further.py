@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from xai_engine.errors import UsageError
 from xai_engine.train.distributed import divisor
+from xai_engine.train.sample import Sample
 
 SEPARATOR = "|"  # between the words of a cell that holds several
 
@@ -52,9 +53,20 @@ def read(row: Mapping[Any, Any], wanted: Mapping[str, Mapping[str, Any]]) -> dic
     return out
 
 
-def names(samples: Iterable[Any]) -> tuple[str, ...]:
+def names(samples: Iterable[Sample]) -> tuple[str, ...]:
     """The targets that any of the samples knows, in the order of the alphabet."""
     return tuple(sorted({name for sample in samples for name in sample.targets}))
+
+
+def mute(wanted: Iterable[str], samples: Iterable[Sample]) -> list[str]:
+    """Problems: targets that are the same in every training image, or in none; a word that is misspelt is one of these."""
+    used = [sample.targets for sample in samples if sample.split == "train" and sample.weight > 0]
+    found = {name: {targets[name] for targets in used if name in targets} for name in wanted}
+    return [
+        f"target {name!r} is {f'{min(values):g} in all training images that know it' if values else 'known in no training image'}"
+        for name, values in found.items()
+        if len(values) < 2
+    ]
 
 
 def row(targets: Mapping[str, float], wanted: Iterable[str]) -> torch.Tensor:

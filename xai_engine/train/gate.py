@@ -22,7 +22,8 @@ from xai_engine.runtime import atomic
 from xai_engine.runtime.run import Run
 from xai_engine.train import checkpoint, gateviews, lungs, negatives
 from xai_engine.train.images import digest, map_images, read_grey, read_mask
-from xai_engine.train.manifest import Sample, load
+from xai_engine.train.manifest import load
+from xai_engine.train.sample import Sample
 
 NETWORK = {
     "_target_": "xai_engine.classifier.network.SmallNet",

@@ -25,7 +25,7 @@ from xai_engine.radiograph.read import read
 from xai_engine.radiograph.types import Radiograph
 from xai_engine.runtime.run import Run
 from xai_engine.train import evaluate, metrics, pictures
-from xai_engine.train.manifest import Sample
+from xai_engine.train.sample import Sample
 
 PER_POPULATION = 20  # radiographs of the split that each kind made from them is made from
 SEED = 77

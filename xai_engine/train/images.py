@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xai_engine.classifier import preprocess
-from xai_engine.train.manifest import ManifestError, Sample
+from xai_engine.train.sample import ManifestError, Sample
 
 T = TypeVar("T")
 LONG_SIDE = 640  # no training image here has more detail; bounds the work

@@ -25,7 +25,7 @@ from xai_engine.errors import UnreadableImage, UnsupportedModel
 from xai_engine.radiograph.geometry import GridTransform
 from xai_engine.runtime.run import Run
 from xai_engine.train import evaluate, metrics
-from xai_engine.train.manifest import Sample
+from xai_engine.train.sample import Sample
 
 Map = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

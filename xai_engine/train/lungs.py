@@ -21,7 +21,8 @@ from xai_engine.runtime.run import Run
 from xai_engine.train import checkpoint
 from xai_engine.train.augment import Augment, AugmentSpec
 from xai_engine.train.images import digest, map_images, read_grey, read_mask
-from xai_engine.train.manifest import Sample, load
+from xai_engine.train.manifest import load
+from xai_engine.train.sample import Sample
 
 NETWORK = {
     "_target_": "monai.networks.nets.BasicUNet",

@@ -19,7 +19,7 @@ from xai_engine.train import (
     robustness,
     shortcuts,
 )
-from xai_engine.train.manifest import Sample
+from xai_engine.train.sample import Sample
 
 
 def measure(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from xai_engine.train import metrics
 from xai_engine.train.evaluate import THUMB, Outcome
 from xai_engine.train.images import map_images, read_grey
-from xai_engine.train.manifest import Sample
+from xai_engine.train.sample import Sample
 
 Floats = npt.NDArray[np.float64]
 FEWEST = 5  # training images of a class, or a floor would be chance

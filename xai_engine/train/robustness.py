@@ -17,7 +17,7 @@ from xai_engine.errors import UnreadableImage
 from xai_engine.radiograph.types import Radiograph
 from xai_engine.runtime.run import Run
 from xai_engine.train import evaluate, metrics
-from xai_engine.train.manifest import Sample
+from xai_engine.train.sample import Sample
 
 Grey = npt.NDArray[np.float32]
 

@@ -81,11 +81,13 @@ def fingerprint(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """The keys in which two fingerprints differ, in words; "" where they agree."""
-    keys = [key for key in sorted({*before, *now} - FREE) if before.get(key) != now.get(key)]
-    return ", ".join(
-        f"{key} was {before.get(key, 'not given')}, is {now.get(key, 'not given')}" for key in keys
-    )
+    """The keys in which two fingerprints differ, in words; "" where they agree.
+
+    A key that an older version did not know counts as its default, which leaves things as they were.
+    """
+    old, new = ({key: repr(value) for key, value in DEFAULTS.items()} | dict(side) for side in (before, now))
+    keys = [key for key in sorted({*before, *now} - FREE) if old.get(key) != new.get(key)]
+    return ", ".join(f"{key} was {old.get(key, 'not given')}, is {new.get(key, 'not given')}" for key in keys)
 
 
 def _name(name: Any) -> list[str]:
@@ -98,16 +100,8 @@ def _name(name: Any) -> list[str]:
 def _numbers(config: Mapping[str, Any]) -> list[str]:
     problems = []
     positive = ("batch", "lr", "checkpoint_minutes")
-    for key in (
-        *positive,
-        "seed",
-        "weight_decay",
-        "dense_weight",
-        "targets_weight",
-        "workers",
-        "patience",
-        "style_mixing",
-    ):
+    weights = ("weight_decay", "dense_weight", "targets_weight", "style_mixing")
+    for key in (*positive, *weights, "seed", "workers", "patience"):
         value = config[key]
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             problems.append(f"{key} must be a number, is {value!r}")
