@@ -52,13 +52,16 @@ def modules(network: nn.Module) -> list[nn.Module]:
         module = waiting.pop()
         if id(module) not in found:
             found[id(module)] = module
-            waiting += [m for m in module._modules.values() if m is not None]
+            if module._modules:
+                waiting += [m for m in module._modules.values() if m is not None]
     return list(found.values())
 
 
 def is_work(module: nn.Module) -> bool:
     """Whether hooks look for cancellation here: at modules without parts, but for those that take no time of their own."""
-    return not isinstance(module, _NO_WORK) and not any(m is not None for m in module._modules.values())
+    if module._modules and any(m is not None for m in module._modules.values()):
+        return False
+    return not isinstance(module, _NO_WORK)
 
 
 def is_hooked(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -100,13 +101,24 @@ def cells(image: Size, layer: Size) -> Lattice:
 def to_image(values: npt.NDArray[np.float64], image: Size, lattice: Lattice) -> npt.NDArray[np.float64]:
     """Bilinear resampling of a cell map to the image; the outermost cells are held to the border."""
     for axis in (0, 1):
-        place = (np.arange(image[axis]) - lattice.first[axis]) / lattice.step[axis]
-        place = np.clip(place, 0, values.shape[axis] - 1)
-        low = np.minimum(place.astype(np.int64), max(values.shape[axis] - 2, 0))
-        high = np.minimum(low + 1, values.shape[axis] - 1)
-        share = (place - low).reshape((-1, 1) if axis == 0 else (1, -1))
-        values = values.take(low, axis) * (1 - share) + values.take(high, axis) * share
+        low, high, share = _weights(values.shape[axis], image[axis], lattice.first[axis], lattice.step[axis])
+        share = share.reshape((-1, 1) if axis == 0 else (1, -1))
+        lower = values.take(low, axis)
+        values = values.take(high, axis)
+        values -= lower
+        values *= share
+        values += lower
     return values
+
+
+@lru_cache(maxsize=64)
+def _weights(
+    cells: int, pixels: int, first: float, step: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """For each pixel of one axis the cells before and behind it and how far it is from the one towards the other."""
+    place = np.clip((np.arange(pixels) - first) / step, 0, cells - 1)
+    low = np.minimum(place.astype(np.int64), max(cells - 2, 0))
+    return low, np.minimum(low + 1, cells - 1), place - low
 
 
 def _size(x: torch.Tensor) -> Size:
