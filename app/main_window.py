@@ -216,7 +216,18 @@ class MainWindow(QMainWindow):
 
     def _view_handlers(self) -> dict[str, Any]:
         canvas, case = self.canvas, self.case
-        tools = ("window", "pan", "zoom", "magnify", "select", "rectangle", "ellipse", "polygon", "freehand")
+        tools = (
+            "window",
+            "pan",
+            "zoom",
+            "magnify",
+            "select",
+            "rectangle",
+            "ellipse",
+            "polygon",
+            "freehand",
+            "line",
+        )
         return {
             **{name: (lambda n=name: canvas.set_tool(n)) for name in tools},
             "put_right": self.put_right.take_offer,

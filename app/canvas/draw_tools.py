@@ -11,7 +11,8 @@ from PySide6.QtGui import QColor, QPainter, QPen, QPolygonF
 from app.canvas import furniture, shapes
 from app.canvas.tools import Mouse, SelectTool, Tool
 from app.theme import DARK
-from xai_engine.radiograph.regions import Kind
+from xai_engine.evidence import format
+from xai_engine.radiograph.regions import Kind, length_of
 
 if TYPE_CHECKING:
     from app.canvas.view import CanvasView
@@ -67,8 +68,8 @@ class DrawTool(Tool):
         painter.drawPolyline(line)
 
 
-class BoxTool(DrawTool):
-    """Rectangle and ellipse, from corner to corner; with Shift as wide as high (in mm where the spacing is known)."""
+class TwoPointTool(DrawTool):
+    """From one point to another with the button held."""
 
     def press(self, mouse: Mouse) -> None:
         if not self._grabbed(mouse):
@@ -78,25 +79,62 @@ class BoxTool(DrawTool):
         if self._resize.busy:
             self._resize.drag(mouse)
         elif self._points:
-            self._points[1] = self._equal_sided(mouse) if mouse.shift else (mouse.row, mouse.column)
+            self._points[1] = self.constrained(mouse) if mouse.shift else (mouse.row, mouse.column)
             self.canvas.update()
 
-    def _equal_sided(self, mouse: Mouse) -> tuple[float, float]:
+    def constrained(self, mouse: Mouse) -> tuple[float, float]:
+        """The second point while Shift is held."""
+        raise NotImplementedError
+
+    def pixel_size(self) -> tuple[float, float]:
+        """Height and width of a pixel in mm, (1, 1) where the file does not say."""
         radiograph = self.canvas.case.radiograph
         spacing = radiograph.spacing if radiograph is not None else None
-        tall, wide = (spacing.row_mm, spacing.column_mm) if spacing is not None else (1.0, 1.0)
-        row, column = self._points[0]
-        side = max(abs(mouse.row - row) * tall, abs(mouse.column - column) * wide)
-        return (
-            row + np.copysign(side / tall, mouse.row - row),
-            column + np.copysign(side / wide, mouse.column - column),
-        )
+        return (spacing.row_mm, spacing.column_mm) if spacing is not None else (1.0, 1.0)
 
     def release(self, mouse: Mouse) -> None:
         if self._resize.busy:
             self._resize.release(mouse)
         elif self._points:
             self._add(self._points)
+
+
+class LineTool(TwoPointTool):
+    """A length; its number goes along while it is drawn. With Shift it stays level or upright on the screen's picture."""
+
+    name = "line"
+    kind = "line"
+
+    def constrained(self, mouse: Mouse) -> tuple[float, float]:
+        tall, wide = self.pixel_size()
+        row, column = self._points[0]
+        if abs(mouse.row - row) * tall > abs(mouse.column - column) * wide:
+            return mouse.row, column
+        return row, mouse.column
+
+    def draw_line(self, painter: QPainter, line: QPolygonF) -> None:
+        furniture.ruler(painter, line)
+
+    def paint(self, painter: QPainter) -> None:
+        super().paint(painter)
+        radiograph = self.canvas.case.radiograph
+        drawn = shapes.make("line", self._points, "", "") if self._points else None
+        if drawn is not None and radiograph is not None:
+            line = furniture.polygon(self.canvas.viewport.to_device(self._points), self.canvas.ratio)
+            furniture.beside(painter, line.last(), format.length(*length_of(drawn, radiograph)))
+
+
+class BoxTool(TwoPointTool):
+    """Rectangle and ellipse, from corner to corner; with Shift as wide as high (in mm where the spacing is known)."""
+
+    def constrained(self, mouse: Mouse) -> tuple[float, float]:
+        tall, wide = self.pixel_size()
+        row, column = self._points[0]
+        side = max(abs(mouse.row - row) * tall, abs(mouse.column - column) * wide)
+        return (
+            row + np.copysign(side / tall, mouse.row - row),
+            column + np.copysign(side / wide, mouse.column - column),
+        )
 
     def draw_line(self, painter: QPainter, line: QPolygonF) -> None:
         box = QRectF(line.at(0), line.at(1)).normalized()

@@ -24,7 +24,7 @@ from app.theme import DARK
 from xai_engine.evidence import format
 from xai_engine.explain.what_if import TITLES
 from xai_engine.radiograph import colour, correct
-from xai_engine.radiograph.regions import Region, outline
+from xai_engine.radiograph.regions import Region, length_of, outline
 from xai_engine.radiograph.types import PixelSpacing, Voi, VoiLut
 
 MARGIN = 10.0
@@ -312,26 +312,52 @@ def polygon(points: Points, ratio: float) -> QPolygonF:
     return QPolygonF([QPointF(float(x) / ratio, float(y) / ratio) for x, y in points])
 
 
+def ruler(painter: QPainter, line: QPolygonF) -> None:
+    """A line with a stroke across each of its ends."""
+    painter.drawPolyline(line)
+    along = line.last() - line.first()
+    length = math.hypot(along.x(), along.y())
+    if length > 0:
+        across = QPointF(-along.y(), along.x()) * (5.0 / length)
+        for end in (line.first(), line.last()):
+            painter.drawLine(end - across, end + across)
+
+
+def beside(painter: QPainter, point: QPointF, text: str) -> None:
+    """A number that goes along with what is being drawn."""
+    height = QFontMetricsF(painter.font()).height()
+    write(painter, QRectF(point.x() + 12, point.y() - height - 6, 200, height), text, _LEFT)
+
+
 def region(
-    painter: QPainter, shape: Region, view: Viewport, ratio: float, selected: bool, handled: bool = True
+    painter: QPainter,
+    shape: Region,
+    view: Viewport,
+    ratio: float,
+    selected: bool,
+    handled: bool = True,
+    caption: str = "",
 ) -> None:
-    """Outline and name; the selected one with handles, where it can be moved (`handled`)."""
+    """Outline and caption; the selected one with handles, where it can be moved (`handled`)."""
     drawn = polygon(view.to_device(outline(shape)), ratio)
     tint = QColor(DARK.text if selected else DARK.good)
     painter.setBrush(Qt.BrushStyle.NoBrush)
     for pen in (QPen(_HALO, 3.5), QPen(tint, 1.8 if selected else 1.5)):
         painter.setPen(pen)
-        painter.drawPolygon(drawn)
+        if shape.kind == "line":
+            ruler(painter, drawn)
+        else:
+            painter.drawPolygon(drawn)
     if selected and handled:
         painter.setPen(QPen(QColor(0, 0, 0), 1))
         painter.setBrush(tint)
         for x, y in view.to_device(handles(shape)) / ratio:
             painter.drawRect(QRectF(x - 3.5, y - 3.5, 7, 7))
-    if shape.name:
+    if caption:
         bounds = drawn.boundingRect()
         metrics = QFontMetricsF(painter.font())
         height, room = metrics.height(), max(LEAST_NAME, view.width / ratio - bounds.left() - 4)
-        name = metrics.elidedText(shape.name, Qt.TextElideMode.ElideRight, room)
+        name = metrics.elidedText(caption, Qt.TextElideMode.ElideRight, room)
         write(painter, QRectF(bounds.left(), bounds.top() - height - 4, room, height), name, _LEFT, tint)
 
 
@@ -381,7 +407,10 @@ def paint_all(
     if across is not None:
         counterpart(painter, across, view, ratio)
     for shape in marked.regions:
-        region(painter, shape, view, ratio, shape is chosen, handled=marked is case)
+        caption = shape.name
+        if shape.kind == "line":
+            caption = f"{shape.name}  {format.length(*length_of(shape, radiograph))}".strip()
+        region(painter, shape, view, ratio, shape is chosen, handled=marked is case, caption=caption)
     area = box.adjusted(MARGIN, MARGIN, -MARGIN, -MARGIN)
     lower = area.bottom()
     if radiograph.spacing is not None:

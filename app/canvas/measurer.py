@@ -118,7 +118,7 @@ class RegionMeasurer(QObject):
             maps = cast(Mapping[str, npt.NDArray[np.floating]], sampled)
             sums = {layer.explanation.method: totals[layer.id] for layer in layers}
             other = None
-            if line is not None:
+            if line is not None and region.kind != "line":
                 other = mirror.compare(radiograph, region, line, maps, totals=sums)
             result = regions.measure(radiograph, region, maps, totals=sums), other
         except Exception as error:  # raised again where somebody can see it

@@ -38,8 +38,8 @@ def corners(region: Region) -> Points:
 
 
 def handles(region: Region) -> Points:
-    """Points to drag: corners, then middles of the sides; vertices of a polygon; none for a freehand outline."""
-    if region.kind == "polygon":
+    """Points to drag: corners, then middles of the sides; vertices of a polygon, ends of a line; none for a freehand outline."""
+    if region.kind in ("polygon", "line"):
         return region.points
     if region.kind == "freehand":
         return np.empty((0, 2))
@@ -54,7 +54,7 @@ def moved(region: Region, rows: float, columns: float) -> Region:
 def reshaped(region: Region, handle: int, row: float, column: float) -> Region:
     """The region with one handle dragged to a point. Opposite corner or side stay; a tilted frame keeps its tilt."""
     to = np.array([row, column])
-    if region.kind == "polygon":
+    if region.kind in ("polygon", "line"):
         points = region.points.copy()
         points[handle] = to
         return replace(region, points=points)

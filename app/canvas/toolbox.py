@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.canvas.draw_tools import EllipseTool, FreehandTool, PolygonTool, RectangleTool
+from app.canvas.draw_tools import EllipseTool, FreehandTool, LineTool, PolygonTool, RectangleTool
 from app.canvas.tools import MagnifyTool, PanTool, SelectTool, Tool, WindowTool, ZoomTool
 
 TOOLS: dict[str, type[Tool]] = {
@@ -17,5 +17,6 @@ TOOLS: dict[str, type[Tool]] = {
         EllipseTool,
         PolygonTool,
         FreehandTool,
+        LineTool,
     )
 }

@@ -43,8 +43,10 @@ class Comparison:
             self.changed.emit("midline")
 
     def counterpart(self, region: Region) -> Region | None:
-        """The region on the other side, where that is known."""
-        return None if self.midline is None else mirror.mirrored(region, self.midline)
+        """The region on the other side, where that is known; a line has none."""
+        if self.midline is None or region.kind == "line":
+            return None
+        return mirror.mirrored(region, self.midline)
 
     @property
     def mirrors(self) -> Mapping[str, Mirror]:

@@ -49,9 +49,13 @@ def area_heading(radiograph: Radiograph) -> str:
 
 
 def rows(case: CaseModel) -> list[tuple[str, str]]:
-    """(key, heading) of every row of the detail; "#…" is a heading of its own, without numbers."""
-    if case.radiograph is None:
+    """(key, heading) of every row of the selected region's detail; "#…" is a heading of its own, without numbers."""
+    chosen = case.region(case.selected_region)
+    if case.radiograph is None or chosen is None:
         return []
+    if chosen.kind == "line":
+        lengths = [("length_mm", "Length (mm)")] if case.radiograph.spacing is not None else []
+        return [*lengths, ("length_px", "In pixels")]
     unit = f" {case.radiograph.unit}" if case.radiograph.unit else ""
     listed = [(key, heading + unit) for heading, key in _MEASURES]
     listed += [("area", area_heading(case.radiograph)), ("pixels", "Pixels")]
@@ -81,8 +85,8 @@ def written(number: float | None, key: str) -> str:
     write: Callable[[float | None], str] = format.number
     if key[0] in "+-":
         write = format.percent
-    elif key == "area":
-        write = format.area
+    elif key in ("area", "length_mm", "length_px"):
+        write = format.tenths
     return write(number)
 
 
@@ -98,7 +102,16 @@ def as_text(case: CaseModel, delimiter: str = ",") -> str:
     """
     methods = [layer.explanation.method for layer in case.layers]
     unit = f"_{case.radiograph.unit}" if case.radiograph is not None and case.radiograph.unit else ""
-    head = ["name", "kind", "area_mm2", "spacing_source", "pixels", "excluded_pixels"]
+    head = [
+        "name",
+        "kind",
+        "area_mm2",
+        "length_px",
+        "length_mm",
+        "spacing_source",
+        "pixels",
+        "excluded_pixels",
+    ]
     measured = [key + unit for _, key in _MEASURES]
     shares = [f"{method}_{sign}_share" for method in methods for sign in ("positive", "negative")]
     asked = ["fill", "probability_before", "probability_after", "logit_before", "logit_after"]
@@ -117,9 +130,16 @@ def as_text(case: CaseModel, delimiter: str = ",") -> str:
         known, other = case.statistics.get(region.id), mirrors.get(region.id)
         line: list[Any] = [_harmless(region.name), region.kind]
         line += (
-            [None] * 4
+            [None] * 6
             if known is None
-            else [known.area_mm2, known.spacing_source, known.pixels, known.excluded_pixels]
+            else [
+                known.area_mm2,
+                known.length_px,
+                known.length_mm,
+                known.spacing_source,
+                known.pixels,
+                known.excluded_pixels,
+            ]
         )
         line += _numbers(known, methods)
         line += [None if other is None else other.statistics.pixels]
@@ -205,7 +225,7 @@ class RegionList(QAbstractTableModel):
         if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.EditRole, Qt.ItemDataRole.ToolTipRole):
             return None
         if key == "name":
-            return f"{region.name} ({region.kind})" if role == Qt.ItemDataRole.ToolTipRole else region.name
+            return self._named(region, role)
         answer = self._case.comparison.what_if.get(region.id)
         if key == "what_if":
             if answer is None:
@@ -213,6 +233,15 @@ class RegionList(QAbstractTableModel):
             whole = role == Qt.ItemDataRole.ToolTipRole
             return what_if.sentence(answer) if whole else what_if.change(answer)
         return written(value(self._case.statistics.get(region.id), key), key)
+
+    def _named(self, region: Region, role: int) -> str:
+        """A line says its length beside its name: it has no mean."""
+        if role == Qt.ItemDataRole.EditRole:
+            return region.name
+        name, known = region.name, self._case.statistics.get(region.id)
+        if region.kind == "line":
+            name += f"  {WAITING if known is None else format.length(known.length_px, known.length_mm)}"
+        return f"{name} ({region.kind})" if role == Qt.ItemDataRole.ToolTipRole else name
 
     def _sorted_by(self, region: Region, key: str) -> str | float:
         """Regions without a number come last."""
@@ -265,7 +294,7 @@ class RegionTable(QAbstractTableModel):
         listen(case.comparison.changed, self._compared)
 
     def _wanted(self) -> list[tuple[str, str]]:
-        return rows(self._case) if self._case.region(self._case.selected_region) is not None else []
+        return rows(self._case)
 
     @property
     def keys(self) -> list[str]:
@@ -316,7 +345,8 @@ class RegionTable(QAbstractTableModel):
         one = value(own, key)
         if column == 0:
             return written(one, key)
-        if self._case.comparison.midline is None:
+        region = self._case.region(chosen)
+        if self._case.comparison.midline is None or region is None or region.kind == "line":
             return format.NONE
         found = self._case.comparison.mirrors.get(chosen)
         other = value(None if found is None else found.statistics, key)

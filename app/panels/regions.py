@@ -29,6 +29,7 @@ from app.panels.text import plain_label
 from app.panels.what_if import WhatIfBox
 from app.theme import current_tokens
 from xai_engine.errors import RadiolucentError
+from xai_engine.evidence import format
 from xai_engine.radiograph import regions
 from xai_engine.runtime import atomic
 
@@ -133,7 +134,8 @@ class RegionsPanel(QWidget):
         self._fit_rows()
 
         self._empty = plain_label(
-            "No regions yet. Draw one with the rectangle, ellipse, polygon or freehand tool.", "muted"
+            "No regions yet. Draw one with the rectangle, ellipse, polygon or freehand tool, or measure a length.",
+            "muted",
         )
         self._legend = plain_label("", "muted")
         self._message = plain_label("", "error")
@@ -242,7 +244,7 @@ class RegionsPanel(QWidget):
             self._empty.setVisible(not some)
             self.table.setVisible(some)
             self.detail.setVisible(chosen)
-            self.what_if.setVisible(chosen)
+            self.what_if.setVisible(chosen and not self._chosen_line)
             self.copy_button.setEnabled(some)
             self.export_button.setEnabled(some)
             self.import_button.setEnabled(self._case.radiograph is not None)
@@ -256,10 +258,19 @@ class RegionsPanel(QWidget):
         if what == "midline":
             self._say_where()
 
+    @property
+    def _chosen_line(self) -> bool:
+        region = self._case.region(self._case.selected_region)
+        return region is not None and region.kind == "line"
+
     def _say_where(self) -> None:
         """What the mirror is, and what a share is, below the numbers."""
         parts = []
-        if self._case.selected_region is not None:
+        if self._chosen_line:
+            spacing = None if self._case.radiograph is None else self._case.radiograph.spacing
+            meaning = "" if spacing is None else format.SPACING_MEANING[spacing.source]
+            parts.append(f"Length: {meaning or 'in pixels, for the file states no pixel spacing'}.")
+        elif self._case.selected_region is not None:
             line = self._case.comparison.midline
             if line is None:
                 parts.append("The mirror region is known once the image is classified.")

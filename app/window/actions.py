@@ -55,6 +55,7 @@ COMMANDS = (
     Command("ellipse", "Tools", "Ellipse", "ellipse", "", group="tool"),
     Command("polygon", "Tools", "Polygon", "polygon", "", tip="Click the corners, double-click to close", group="tool"),
     Command("freehand", "Tools", "Freehand", "freehand", "", group="tool"),
+    Command("line", "Tools", "Length", "line", "D", tip="Drag from end to end; Shift keeps it level or upright", group="tool"),
     Command("fit", "View", "Fit", "fit", shown_key="="),
     Command("actual", "View", "One pixel to one pixel", "one-to-one", shown_key="0"),
     Command("invert", "View", "Invert", "invert", shown_key="I"),

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QMenu, QToolBar, QToolButton, QWidget
 
 from app.window.actions import Commands
 
-_SPARE = ("rotate_left", "rotate_right", "reset", "hide", "actual", "fit", "magnify", "zoom", "pan", "freehand", "invert", "four")  # fmt: skip
+_SPARE = ("rotate_left", "rotate_right", "reset", "hide", "actual", "fit", "magnify", "zoom", "pan", "freehand", "invert", "line", "four")  # fmt: skip
 """What goes where there is no room, in this order."""
 
 
@@ -31,7 +31,7 @@ class ToolBar(QToolBar):
         for key in ("window", "pan", "zoom", "magnify"):
             self.addAction(act[key])
         self.addSeparator()
-        for key in ("select", "rectangle", "ellipse", "polygon", "freehand"):
+        for key in ("select", "rectangle", "ellipse", "polygon", "freehand", "line"):
             self.addAction(act[key])
         self.addSeparator()
         preset_button = QToolButton(self)

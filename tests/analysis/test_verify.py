@@ -23,6 +23,7 @@ REGIONS = {
     "regions": [
         {"kind": "rectangle", "points": [[80, 40], [150, 100]], "name": "right"},
         {"kind": "ellipse", "points": [[90, 150], [160, 210]], "name": ""},
+        {"kind": "line", "points": [[90, 50], [120, 200]], "name": "width"},
     ],
 }
 PARAMETERS = (

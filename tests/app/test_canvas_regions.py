@@ -13,6 +13,7 @@ from PySide6.QtTest import QTest
 from pytestqt.qtbot import QtBot
 from shiboken6 import delete, isValid
 
+from app.canvas import furniture
 from app.canvas.measurer import RegionMeasurer
 from app.canvas.view import CanvasView
 from app.model.case import CaseModel
@@ -47,6 +48,64 @@ def test_shift_makes_a_square_in_millimetres(canvas: CanvasView, case: CaseModel
     size = np.ptp(case.regions[0].points, axis=0)
     assert size[0] * 0.2 == pytest.approx(size[1] * 0.1)
     assert size[1] == pytest.approx(100, abs=1)
+
+
+@pytest.mark.parametrize("steps", ["", "R", "LH"])
+def test_a_length_is_drawn_measured_and_pulled_at_its_ends(
+    canvas: CanvasView, case: CaseModel, steps: str
+) -> None:
+    for step in steps:
+        QTest.keyClick(canvas, step)
+    canvas.actual_size()
+    canvas.set_tool("line")
+    drag(canvas, LEFT, place(canvas, 50, 60), place(canvas, 70, 90), place(canvas, 110, 140))
+    (line,) = case.regions
+    assert (line.kind, line.name) == ("line", "Line 1")
+    np.testing.assert_allclose(line.points, [[50, 60], [110, 140]], atol=0.51)
+    assert canvas.measurer.wait()
+    known = case.statistics[line.id]
+    (r0, c0), (r1, c1) = line.points
+    assert known.length_px == pytest.approx(((r1 - r0) ** 2 + (c1 - c0) ** 2) ** 0.5)
+    assert known.length_mm == pytest.approx((((r1 - r0) * 0.2) ** 2 + ((c1 - c0) * 0.1) ** 2) ** 0.5)
+    assert (known.pixels, known.area_mm2, known.mean) == (0, None, None)
+    assert case.comparison.counterpart(line) is None
+    drag(canvas, LEFT, place(canvas, *line.points[1]), place(canvas, 100, 100), place(canvas, 60, 90))
+    np.testing.assert_allclose(case.regions[0].points, [line.points[0], (60, 90)], atol=1.01)
+    canvas.set_tool("select")
+    middle = case.regions[0].points.mean(0)
+    drag(canvas, LEFT, place(canvas, *middle), place(canvas, *(middle + 5)))
+    np.testing.assert_allclose(case.regions[0].points, [line.points[0] + 5, (65, 95)], atol=1.51)
+
+
+@pytest.mark.parametrize(("to", "kept"), [((70, 160), 0), ((140, 80), 1)])
+def test_shift_keeps_a_length_level_or_upright(
+    canvas: CanvasView, case: CaseModel, to: tuple[int, int], kept: int
+) -> None:
+    canvas.actual_size()
+    canvas.set_tool("line")
+    drag(canvas, LEFT, place(canvas, 50, 60), place(canvas, *to), key=Qt.KeyboardModifier.ShiftModifier)
+    start, end = case.regions[0].points
+    assert start[kept] == end[kept]
+    assert end[1 - kept] == pytest.approx(to[1 - kept], abs=0.51)
+
+
+def test_the_number_goes_along_while_a_length_is_drawn(
+    canvas: CanvasView, case: CaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(furniture, "beside", lambda painter, point, text: said.append(text))
+    canvas.actual_size()
+    canvas.set_tool("line")
+    x, y = place(canvas, 50, 60)
+    QTest.mousePress(canvas, LEFT, pos=QPoint(round(x), round(y)))
+    x, y = place(canvas, 50, 160)
+    QTest.mouseMove(canvas, QPoint(round(x), round(y)))
+    canvas.grab()
+    assert said
+    assert said[-1].endswith(" mm")
+    assert float(said[-1][:-3]) == pytest.approx(10.0, abs=0.11)
+    QTest.keyClick(canvas, Qt.Key.Key_Escape)
+    assert case.regions == ()
 
 
 @pytest.mark.parametrize("close", ["enter", "double-click", "first vertex"])

@@ -305,6 +305,36 @@ def test_without_a_spacing_there_is_no_area(panel: RegionsPanel, case: CaseModel
     assert table(panel)["Pixels"][0] == "200"
 
 
+def test_a_length_states_its_millimetres_and_nothing_that_needs_an_area(
+    panel: RegionsPanel, case: CaseModel
+) -> None:
+    case.add_region(Region("line", np.array([[10.0, 10.0], [10.0, 40.0]]), "Heart", "9"))
+    case.comparison.set_midline(mirror.of_image(SHAPE))
+    wait(panel)
+    assert [row[:2] for row in listed(panel)] == [["Heart  3.0 mm", "–"]]
+    assert table(panel) == {"Length (mm)": ["3.0", "–", "–"], "In pixels": ["30.0", "–", "–"]}
+    assert panel.what_if.isHidden()
+    assert "at the detector" in panel._legend.text()
+    panel.copy()
+    (row,) = csv.DictReader(io.StringIO(QGuiApplication.clipboard().text()))
+    assert (row["name"], row["kind"], row["area_mm2"]) == ("Heart", "line", "")
+    assert float(row["length_mm"]) == pytest.approx(3.0)
+    panel.rename_selected()
+    index = panel.proxy.index(0, 0)
+    assert index.data(Qt.ItemDataRole.EditRole) == "Heart"
+    case.add_region(ONE)
+    case.select_region("1")
+    assert not panel.what_if.isHidden()
+
+
+def test_a_length_without_a_spacing_is_in_pixels(panel: RegionsPanel, case: CaseModel) -> None:
+    case.set_radiograph(replace(case.radiograph, spacing=None))  # type: ignore[type-var]
+    case.add_region(Region("line", np.array([[10.0, 10.0], [14.0, 13.0]]), "", "9"))
+    wait(panel)
+    assert table(panel) == {"In pixels": ["5.0", "–", "–"]}
+    assert "no pixel spacing" in panel._legend.text()
+
+
 def test_csv_holds_full_precision_and_no_formulas(panel: RegionsPanel, case: CaseModel) -> None:
     case.add_region(ONE)
     case.add_region(TWO)

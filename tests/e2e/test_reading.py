@@ -150,7 +150,7 @@ def a_region_drawn_by_hand(driver: Driver) -> None:
     shown = {key: table.index(row, 0).data() for row, key in enumerate(table.keys)}
     assert shown["mean"] == format.number(expected.mean)
     assert shown["pixels"] == format.number(expected.pixels)
-    assert shown["area"] == format.area(expected.area_mm2)
+    assert shown["area"] == format.tenths(expected.area_mm2)
     assert shown["+lime"] == format.percent(expected.maps["lime"].share_positive)
 
     driver.do("undo")

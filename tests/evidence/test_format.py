@@ -132,5 +132,5 @@ def test_parameters() -> None:
 
 
 def test_a_difference_of_areas_has_a_true_minus() -> None:
-    assert [fmt.area(v) for v in (-0.24, 1380.84, 0.0, None)] == ["−0.2", "1380.8", "0.0", fmt.NONE]
-    assert fmt.area(-0.04) == "0.0"
+    assert [fmt.tenths(v) for v in (-0.24, 1380.84, 0.0, None)] == ["−0.2", "1380.8", "0.0", fmt.NONE]
+    assert fmt.tenths(-0.04) == "0.0"

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pymupdf
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -50,7 +51,7 @@ def test_every_number_is_that_of_the_record(short: tuple[CaseReview, Path]) -> N
         if entry["completeness_error"] is not None:
             wanted.append(fmt.percent(entry["completeness_error"]))
     for roi in data["rois"]:
-        row = [fmt.area(roi["area_mm2"]), str(roi["pixels"])]
+        row = [fmt.tenths(roi["area_mm2"]), str(roi["pixels"])]
         row += [fmt.number(roi[key]) for key in ("mean", "sd", "minimum", "maximum", "median")]
         wanted.append(" ".join(row))
         wanted += [
@@ -62,6 +63,23 @@ def test_every_number_is_that_of_the_record(short: tuple[CaseReview, Path]) -> N
     missing = [phrase for phrase in wanted if squeezed(phrase) not in squeezed(text)]
     assert not missing
     assert squeezed(data["command"]) in squeezed(text)
+
+
+def test_lengths_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+    r = cases.radiograph()
+    line = regions.Region("line", np.array([[10.0, 20.0], [40.0, 60.0]]), "Cardiac width", "c")
+    assert r.spacing is not None
+    mm = np.hypot(30 * r.spacing.row_mm, 40 * r.spacing.column_mm)
+    for shown, areas in (((*cases.figures(r), line), True), ((line,), False)):
+        case = cases.case(r, ("lime",), shown=shown)
+        report.write(case, tmp_path / f"{areas}.pdf")
+        text = words(tmp_path / f"{areas}.pdf")
+        assert ("Area (mm²)" in text) == areas
+        assert ("Attribution inside the regions" in text) == areas
+        assert squeezed(f"{len(shown)} Cardiac width {fmt.tenths(mm)} {fmt.tenths(50.0)}") in squeezed(text)
+        entry = record.to_json(case, record.file_names(case))["rois"][-1]
+        assert (entry["kind"], entry["length_mm"], entry["length_px"]) == ("line", pytest.approx(mm), 50.0)
+        assert (entry["pixels"], entry["area_mm2"], entry["mean"]) == (0, None, None)
 
 
 def test_study_reader_and_legal_lines(short: tuple[CaseReview, Path]) -> None:

@@ -209,6 +209,9 @@ def test_what_cannot_be_asked_is_one_line(classifier: ModuleClassifier) -> None:
     beyond = replace(ON, points=ON.points + 500)
     with pytest.raises(UsageError, match="On it: no pixel"):
         ask(classifier, image(), beyond, "mean", Run())
+    length = replace(ON, kind="line", points=ON.points[:2])
+    with pytest.raises(UsageError, match="On it: a line has no area"):
+        ask(classifier, image(), length, "mean", Run())
     flat = cases.radiograph(np.full((SIDE, SIDE), 7, np.uint16), sha256="f" * 64, voi=())
     with pytest.raises(RefusedImage, match="blank"):
         ask(classifier, flat, ON, "mean", Run())

@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,26 @@ def test_statistics_equal_pythons() -> None:
     # cornerstone3D#2630: area wrong by 1000; 0.15 mm x 0.25 mm is 0.0375 mm2 a pixel
     assert result.area_mm2 == pytest.approx(len(sample) * 0.0375)
     assert result.spacing_source == "calibrated"
+
+
+@given(st.lists(st.tuples(*[st.floats(-50, 150)] * 2), min_size=2, max_size=2))
+def test_a_line_has_a_length_and_no_pixels(ends: list[tuple[float, float]]) -> None:
+    line = Region("line", ends)
+    image = radiograph(np.ones((40, 30), np.uint16), PixelSpacing(0.3, 0.2, "calibrated"))
+    found = regions.measure(image, line)
+    assert (found.pixels, found.excluded_pixels, found.area_mm2, found.mean) == (0, 0, None, None)
+    assert not regions.mask(line, (40, 30)).any()
+    assert found.length_px == pytest.approx(math.dist(*ends))
+    assert found.length_mm == pytest.approx(math.dist(*((0.3 * r, 0.2 * c) for r, c in ends)))
+    assert regions.measure(replace(image, spacing=None), line).length_mm is None
+    square = regions.measure(image, Region("rectangle", [(0, 0), (2, 2)]))
+    assert (square.length_px, square.length_mm) == (None, None)
+
+
+def test_a_line_has_two_ends() -> None:
+    for points in ([(0, 0)], [(0, 0), (1, 1), (2, 2)]):
+        with pytest.raises(UsageError, match="a line has two ends"):
+            Region("line", points)
 
 
 def test_one_pixel_and_no_spacing() -> None:

@@ -170,12 +170,13 @@ def measure(
 def mirror_regions(
     radiograph: Radiograph, roi: Sequence[Region], line: Midline, explanations: Mapping[str, Explanation]
 ) -> dict[str, Mirror]:
-    """Every region's counterpart and what is in it, by region id; as `measure` does for the regions themselves."""
+    """Every region's counterpart and what is in it, by region id; as `measure` does for the regions themselves. A line has none."""
     maps = {name: explanation.in_source() for name, explanation in explanations.items()}
     totals = {name: regions.map_totals(values) for name, values in maps.items()}
     return {
         key: mirror.compare(radiograph, region, line, maps, totals=totals)
         for key, region in zip(record.region_ids(tuple(roi)), roi, strict=True)
+        if region.kind != "line"
     }
 
 
@@ -189,7 +190,7 @@ def ask_all(
     run: Run,
 ) -> dict[str, WhatIf]:
     """What if each region looked otherwise, by region id; without those that the classifier is not shown or that have
-    no surroundings. Raises Cancelled."""
+    no surroundings, and without lines. Raises Cancelled."""
     from xai_engine.explain.compute.what_if import ask
 
     found: dict[str, WhatIf] = {}

@@ -79,9 +79,16 @@ def interval(values: Sequence[float]) -> str:
     return f"{value:.2f} (95 % interval {low:.2f}–{high:.2f})"
 
 
-def area(mm2: float | None) -> str:
-    """In mm², one decimal; without the unit, which the heading holds."""
-    return _signed(f"{mm2:.1f}") if _exists(mm2) else NONE
+def tenths(value: float | None) -> str:
+    """An area in mm² or a length in mm or pixels: one decimal; without the unit, which the heading holds."""
+    return _signed(f"{value:.1f}") if _exists(value) else NONE
+
+
+def length(pixels: float | None, mm: float | None) -> str:
+    """Of a line: in mm with one decimal, in pixels where the file says no spacing."""
+    if _exists(mm):
+        return f"{tenths(mm)} mm"
+    return f"{tenths(pixels)} pixels" if _exists(pixels) else NONE
 
 
 def estimate(seconds: float) -> str:

@@ -28,20 +28,59 @@ _PICTURES = 12  # what-ifs that get a picture before and after; the table holds 
 def regions(case: CaseReview, page: Page) -> list[Flowable]:
     if not case.regions:
         return []
+    out: list[Flowable] = []
+    if any(region.kind != "line" for region in case.regions):
+        out += _areas(case, page)
+    if any(region.kind == "line" for region in case.regions):
+        out += _lines(case, page, first=not out)
+    return out + _shares(case, page)
+
+
+def _named(case: CaseReview) -> list[tuple[int, str, Region]]:
+    """Number, id and figure of every region."""
+    return list(zip(range(1, len(case.regions) + 1), region_ids(case.regions), case.regions, strict=True))
+
+
+def _lines(case: CaseReview, page: Page, first: bool) -> list[Flowable]:
+    """What was measured along lines. first: nothing about regions stands above."""
+    rows = []
+    for number, key, region in _named(case):
+        if region.kind == "line":
+            s = case.statistics.get(key)
+            lengths = (s.length_mm, s.length_px) if s else (None, None)
+            rows.append([_called(number, region), *map(fmt.tenths, lengths)])
+    spacing = case.radiograph.spacing
+    where = (
+        fmt.SPACING_MEANING[spacing.source] if spacing else "the file states no pixel spacing: no millimetres"
+    )
+    heading = Heading("Lengths", "heading" if first else "subheading", "lengths", level=0 if first else 1)
+    return [
+        gap(8),
+        CondPageBreak(30 * mm),
+        heading,
+        grid(["Line", "Length (mm)", "Length (pixels)"], rows, [42 * mm, 30 * mm, 30 * mm]),
+        gap(3),
+        paragraph(f"Length: {where}.", style("small"), page.width),
+    ]
+
+
+def _areas(case: CaseReview, page: Page) -> list[Flowable]:
     unit = case.radiograph.unit or "pixel value"
     rows = []
-    for number, (key, region) in enumerate(zip(region_ids(case.regions), case.regions, strict=True), 1):
+    for number, key, region in _named(case):
+        if region.kind == "line":
+            continue
         s = case.statistics.get(key)
         kind = f"{number}  {region.name} ({region.kind})" if region.name else f"{number}  {region.kind}"
         if s is None:
             rows.append([kind, *[fmt.NONE] * 7])
             continue
         values = (s.mean, s.sd, s.minimum, s.maximum, s.median)
-        rows.append([kind, fmt.area(s.area_mm2), str(s.pixels), *map(fmt.number, values)])
+        rows.append([kind, fmt.tenths(s.area_mm2), str(s.pixels), *map(fmt.number, values)])
     number_width = (page.width - 42 * mm) / 7
     spacing = case.radiograph.spacing
     where = fmt.SPACING_MEANING[spacing.source] if spacing else "the file states no pixel spacing: no areas"
-    out: list[Flowable] = [
+    return [
         CondPageBreak(45 * mm),
         Heading("Regions", "heading", "regions"),
         grid(
@@ -57,18 +96,20 @@ def regions(case: CaseReview, page: Page) -> list[Flowable]:
             page.width,
         ),
     ]
-    return out + _shares(case, page)
 
 
 def _shares(case: CaseReview, page: Page) -> list[Flowable]:
     """For each region and map the share of the map's positive and negative attribution inside."""
-    names = [name for name in case.names() if any(name in s.maps for s in case.statistics.values())]
+    measured = [case.statistics.get(key) for _, key, region in _named(case) if region.kind != "line"]
+    names = [name for name in case.names() if any(name in s.maps for s in measured if s is not None)]
     titles = dict(zip(case.names(), (e.title or e.method for e in case.explanations), strict=True))
     out: list[Flowable] = []
     for start in range(0, len(names), _MAPS_ABREAST):
         part = names[start : start + _MAPS_ABREAST]
         rows = []
-        for number, (key, region) in enumerate(zip(region_ids(case.regions), case.regions, strict=True), 1):
+        for number, key, region in _named(case):
+            if region.kind == "line":
+                continue
             s = case.statistics.get(key)
             cells = [s.maps.get(name) if s else None for name in part]
             rows.append(
@@ -99,7 +140,7 @@ def _called(number: int, region: Region) -> str:
 
 def comparisons(case: CaseReview, page: Page, grey: Grey) -> list[Flowable]:
     """The mirror regions and the what-ifs, each with a table; what-ifs with pictures before and after."""
-    named = list(zip(range(1, len(case.regions) + 1), region_ids(case.regions), case.regions, strict=True))
+    named = _named(case)
     return [*_mirrors(case, page, named), *_what_ifs(case, page, grey, named)]
 
 

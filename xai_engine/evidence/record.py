@@ -170,6 +170,8 @@ def region_json(
         "pixels": None,
         "excluded_pixels": None,
         "area_mm2": None,
+        "length_px": None,
+        "length_mm": None,
         "spacing_source": None,
         "mean": None,
         "sd": None,

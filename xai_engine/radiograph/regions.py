@@ -10,6 +10,7 @@ four corners
   in drawing order of a tilted rectangle, for an ellipse of the parallelogram around it. Both forms stay
   what they are under rotation by 90 degrees and flips, the second under every affine map.
 - polygon, freehand: the vertices in drawing order, three or more; the outline closes by itself.
+- line: its two ends. It has a length and no pixels.
 
 A pixel belongs to a region when its centre lies inside. Centres that lie exactly on a straight outline
 belong to the region below or right of it, so regions that share an edge share no pixel and miss none.
@@ -32,7 +33,7 @@ import numpy.typing as npt
 from xai_engine.errors import UsageError
 from xai_engine.radiograph.types import Radiograph, SpacingSource
 
-Kind = Literal["rectangle", "ellipse", "polygon", "freehand"]
+Kind = Literal["rectangle", "ellipse", "polygon", "freehand", "line"]
 KINDS: tuple[str, ...] = get_args(Kind)
 SCHEMA = 1
 _MAX_BYTES = 16_000_000
@@ -68,6 +69,9 @@ class Region:
             slant = np.abs(points[0] + points[2] - points[1] - points[3]).max() if len(points) == 4 else 0.0
             if slant > 1e-6 * max(1.0, float(np.ptp(points))):
                 raise UsageError(f"the four corners of a {self.kind} must form a parallelogram")
+        elif self.kind == "line":
+            if len(points) != 2:
+                raise UsageError(f"a line has two ends, not {len(points)} points")
         elif len(points) < 3:
             raise UsageError(f"a {self.kind} has three points or more, not {len(points)}")
         points.flags.writeable = False
@@ -115,6 +119,7 @@ class RegionStatistics:
     area_mm2: measured pixels x the area of one pixel (not the area of the outline), None without a pixel
     spacing; spacing_source: which spacing that is ("detector": at the receptor, larger than in the patient).
     mean, minimum, maximum, median: in modality units; sd: of the sample (n - 1), None below two pixels.
+    length_px, length_mm: of a line, in pixels of the image and by the same spacing as areas; None for all others.
     """
 
     name: str
@@ -131,13 +136,15 @@ class RegionStatistics:
     median: float | None
     unit: str
     maps: dict[str, MapStatistics] = field(default_factory=dict)
+    length_px: float | None = None
+    length_mm: float | None = None
 
 
 def outline(region: Region, segments: int = 90) -> npt.NDArray[np.float64]:
     """Vertices (n, 2) row, column of the region's outline, for drawing; an ellipse becomes `segments`
     chords.
     """
-    if region.kind in ("polygon", "freehand"):
+    if region.kind in ("polygon", "freehand", "line"):
         return region.points
     corners = _corners(region)
     if region.kind == "rectangle":
@@ -196,13 +203,16 @@ def measure(
             share_negative=negative / whole[1] if whole[1] else None,
         )
     spacing = radiograph.spacing
+    length = (None, None) if region.kind != "line" else length_of(region, radiograph)
     return RegionStatistics(
         name=region.name,
         id=region.id,
         kind=region.kind,
         pixels=count,
         excluded_pixels=int(inside.sum()) - count,
-        area_mm2=count * spacing.row_mm * spacing.column_mm if spacing is not None else None,
+        area_mm2=count * spacing.row_mm * spacing.column_mm
+        if spacing is not None and region.kind != "line"
+        else None,
         spacing_source=spacing.source if spacing is not None else None,
         mean=float(sample.mean()) if count else None,
         sd=float(sample.std(ddof=1)) if count > 1 else None,
@@ -211,7 +221,17 @@ def measure(
         median=float(np.median(sample)) if count else None,
         unit=radiograph.unit,
         maps=by_map,
+        length_px=length[0],
+        length_mm=length[1],
     )
+
+
+def length_of(region: Region, radiograph: Radiograph) -> tuple[float, float | None]:
+    """Of a line, in pixels and in mm."""
+    down, across = np.abs(region.points[1] - region.points[0])
+    spacing = radiograph.spacing
+    mm = None if spacing is None else float(np.hypot(down * spacing.row_mm, across * spacing.column_mm))
+    return float(np.hypot(down, across)), mm
 
 
 def load(path: Path | str) -> tuple[Region, ...]:

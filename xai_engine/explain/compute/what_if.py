@@ -65,11 +65,13 @@ def ask(
     """Change `region` and score. line: the mid-line for the fill "mirror"; the lungs' when None.
 
     samples: random regions to compare with. A run cancelled after the region was scored gives a partial result.
-    Raises UsageError (unknown fill, region without pixels), RefusedImage, Cancelled.
+    Raises UsageError (unknown fill, region without pixels, a line), RefusedImage, Cancelled.
     """
     began = time.perf_counter()
     if fill not in FILLS:
         raise UsageError(f"no fill '{fill}'; choose one of {', '.join(FILLS)}")
+    if region.kind == "line":
+        raise UsageError(f"{_name(region)}: a line has no area that could be changed")
     prepared = classifier.prepared([radiograph])[0]
     if prepared.refusal:
         raise RefusedImage(f"{radiograph.path}: {prepared.refusal}")
