@@ -58,6 +58,12 @@ def test_every_key_is_explained_to_users() -> None:
     assert (set(settings.DEFAULTS) | settings.FURTHER) - hidden == explained
 
 
+def test_what_is_made_of_the_weights_later_may_change() -> None:
+    later = {"gate_limits": {"chest": 0.3}, "layers": ["head"], "default_layer": "head", "version": "9"}
+    a, b = settings.complete({"name": "x"}), settings.complete({"name": "x"} | later)
+    assert settings.difference(settings.fingerprint(a), settings.fingerprint(b)) == ""
+
+
 def test_a_difference_names_the_keys() -> None:
     a, b = settings.complete({"lr": 0.1}), settings.complete({"lr": 0.2, "workers": 7})
     assert settings.difference(settings.fingerprint(a), settings.fingerprint(b)) == "lr was 0.1, is 0.2"

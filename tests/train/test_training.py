@@ -124,7 +124,7 @@ def test_the_whole_way_to_a_bundle_that_can_be_evaluated(
     small.images(tmp_path, 5)
     config = settings.complete(small.config(tmp_path))
     trained = classifier.train(config, tmp_path, tmp_path / "run", Run())
-    checkpoint.export(tmp_path / "gate.safetensors", build(gate.NETWORK))
+    checkpoint.export(tmp_path / "gate.safetensors", build(gate.NETWORK), ("A CT, CC BY",))
     result = finish.make_bundle(
         trained, tmp_path / "gate.safetensors", config, tmp_path / "bundle", {}, Run(), quick=True
     )
@@ -133,6 +133,8 @@ def test_the_whole_way_to_a_bundle_that_can_be_evaluated(
     info = bundle.info(tmp_path / "bundle")
     assert [p.name for p in info.operating_points] == ["balanced", "screening", "confirming"]
     card = (tmp_path / "bundle" / "docs" / "README.md").read_text()
+    assert "- Gate only: A CT, CC BY\n" in card
+    assert checkpoint.attribution_of(tmp_path / "bundle" / "models" / "gate.safetensors") == ("A CT, CC BY",)
     assert f"{figures['auc'][0]:.3f}" in card
     # the measurement went through the ordinary path: a second one gives the same numbers
     samples = list(trained.crops.samples)

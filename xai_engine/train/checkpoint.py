@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -16,6 +19,7 @@ from xai_engine.runtime import atomic
 
 NAME = "checkpoint.pt"
 LOG = "log.csv"
+ATTRIBUTION = "attribution"  # key of a weights file's metadata
 
 
 def save(folder: Path, epoch: int, network: nn.Module, optimiser: Any, schedule: Any, **extra: Any) -> None:
@@ -82,12 +86,19 @@ def read_log(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def export(path: Path, network: nn.Module) -> None:
-    """Weights as safetensors (fp32, contiguous). Raises OutputError."""
+def export(path: Path, network: nn.Module, attribution: Sequence[str] = ()) -> None:
+    """Weights as safetensors (fp32, contiguous), with whom their data must be attributed to. Raises OutputError."""
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    told = {ATTRIBUTION: json.dumps(list(attribution))} if attribution else None
     with atomic.file(path) as temporary:
-        save_file(state, temporary)
+        save_file(state, temporary, told)
 
 
 def load_weights(path: Path, network: nn.Module) -> None:
     network.load_state_dict(load_file(path))
+
+
+def attribution_of(path: Path) -> tuple[str, ...]:
+    """Whom the data behind weights must be attributed to beside the sources of every training; see `export`."""
+    with safe_open(path, "pt") as weights:
+        return tuple(json.loads((weights.metadata() or {}).get(ATTRIBUTION, "[]")))

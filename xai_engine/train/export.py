@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from xai_engine import __version__
@@ -19,6 +18,7 @@ from xai_engine.classifier.gate import GateSpec
 from xai_engine.classifier.preprocess import PreprocessSpec
 from xai_engine.classifier.types import ConformalLimits, OperatingPoint
 from xai_engine.runtime import atomic
+from xai_engine.train import checkpoint
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class BundleContent:
     gate_def: Mapping[str, Any] | None = None
     gate_network: nn.Module | None = None
     gate: GateSpec = field(default_factory=GateSpec)
+    gate_attribution: tuple[str, ...] = ()  # of its data beyond the classifier's
     conformal: ConformalLimits | None = None
     card: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -57,7 +58,7 @@ def write_bundle(content: BundleContent, folder: Path) -> str:
     with atomic.folder(folder) as building:
         for part in ("configs", "models", "docs"):
             (building / part).mkdir(parents=True, exist_ok=True)
-        _weights(content.network, building / "models" / "model.safetensors")
+        checkpoint.export(building / "models" / "model.safetensors", content.network)
         inference: dict[str, Any] = {
             "network_def": dict(content.network_def),
             "preprocessing": asdict(content.preprocessing),
@@ -65,19 +66,16 @@ def write_bundle(content: BundleContent, folder: Path) -> str:
             "gate": asdict(content.gate),
         }
         if content.lungs is not None and content.lungs_def is not None:
-            _weights(content.lungs, building / "models" / "lungs.safetensors")
+            checkpoint.export(building / "models" / "lungs.safetensors", content.lungs)
             inference["lungs_def"] = dict(content.lungs_def)
         if content.gate_network is not None and content.gate_def is not None:
-            _weights(content.gate_network, building / "models" / "gate.safetensors")
+            weights = building / "models" / "gate.safetensors"
+            checkpoint.export(weights, content.gate_network, content.gate_attribution)
             inference["gate_def"] = dict(content.gate_def)
         _json(building / "configs" / "inference.json", inference)
         _json(building / "configs" / "metadata.json", _metadata(content))
         (building / "docs" / "README.md").write_text(content.card or f"# {content.title}\n", encoding="utf-8")
         return manifest.write(building)
-
-
-def _weights(network: nn.Module, path: Path) -> None:
-    save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, path)
 
 
 def _json(path: Path, value: Mapping[str, Any]) -> None:

@@ -95,6 +95,7 @@ def make_bundle(
     samples = trained.crops.samples
     gate_network = build(gate.NETWORK)
     checkpoint.load_weights(gate_weights, gate_network)
+    of_gate = checkpoint.attribution_of(gate_weights)
     content = BundleContent(
         name=config["name"],
         version=config["version"],
@@ -110,12 +111,13 @@ def make_bundle(
         operating_points=(_UNSET,),
         intended_use=card.INTENDED_USE,
         limitations=card.LIMITATIONS,
-        training_data=card.training_data(config),
+        training_data=(*card.training_data(config), *(f"Gate only: {text}" for text in of_gate)),
         lungs_def=lungs.NETWORK,
         lungs=trained.finder.network,
         gate_def=gate.NETWORK,
         gate_network=gate_network,
         gate=GateSpec(**config.get("gate_limits", {})),
+        gate_attribution=of_gate,
         provenance={"config": dict(config), **history},
     )
     write_bundle(content, folder)

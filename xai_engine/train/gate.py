@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from xai_engine.classifier.lungs import LungFinder
 from xai_engine.classifier.network import build
 from xai_engine.runtime import atomic
 from xai_engine.runtime.run import Run
-from xai_engine.train import checkpoint, gateviews, lungs, negatives
+from xai_engine.train import checkpoint, gateviews, lungs, negatives, projections
 from xai_engine.train.images import digest, map_images, read_grey, read_mask
 from xai_engine.train.manifest import load
+from xai_engine.train.projections import Projections
 from xai_engine.train.sample import Sample
 
 NETWORK = {
@@ -60,6 +62,25 @@ def _find_lungs(squares: npt.NDArray[np.uint8], finder: LungFinder) -> None:
         for i, found in zip(some, fields, strict=True):
             mask = found.mask.astype(np.uint8) * 255
             squares[i, 2] = cv2.resize(mask, (STORED, STORED), interpolation=cv2.INTER_NEAREST)
+
+
+@dataclass(frozen=True)
+class Projected:
+    """Views computed from CT. squares: the frontal ones, as `_square` makes them of radiographs."""
+
+    views: Projections
+    squares: npt.NDArray[np.uint8]
+
+
+def _projected(views: Projections, finder: LungFinder, seed: int) -> Projected:
+    made = []
+    for image in projections.fronts(views, seed):
+        transform = preprocess.letterbox((image.shape[0], image.shape[1]), STORED, 1.0)
+        small, inside = preprocess.sample(image, np.ones(image.shape, bool), transform)
+        made.append((np.stack([small, inside, np.zeros_like(small)]) * 255).astype(np.uint8))
+    squares = np.stack(made)
+    _find_lungs(squares, finder)
+    return Projected(views, squares)
 
 
 def _finder(runs: Path) -> LungFinder:
@@ -120,16 +141,22 @@ def frontal(rng: np.random.Generator, grey: Image, inside: Mask, lung: Mask) -> 
 
 
 def example(
-    rng: np.random.Generator, square: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]
+    rng: np.random.Generator,
+    square: npt.NDArray[np.uint8],
+    other: npt.NDArray[np.uint8],
+    projected: Projected | None = None,
 ) -> tuple[Image, int, int, int]:
     """One training image (128, 128) with: is it a frontal chest (1/0), quarter turns counter-clockwise, inverted (1/0).
 
     square, other: (3, side, side) grey, validity and lungs of two chests. Turns and inversion are meaningful only for
-    chests.
+    chests. projected: views computed from CT, drawn among both.
     """
+    if projected is not None and rng.random() < projected.views.frontals:
+        square = projected.squares[int(rng.integers(len(projected.squares)))]
     grey, inside, lung = square[0].astype(np.float32) / 255, square[1] > 0, square[2] > 0
     if rng.random() < 0.5:
-        image, valid = negatives.draw(rng, SIZE, grey, inside, lung, other[0].astype(np.float32) / 255)
+        lines = projected.views if projected is not None else None
+        image, valid = negatives.draw(rng, SIZE, grey, inside, lung, other[0].astype(np.float32) / 255, lines)
         # pictures have proportions of their own, too: bars up to 1 : 3.5
         if valid.all() and rng.random() < 0.4:
             bar = int(rng.uniform(0, 0.36) * SIZE)
@@ -150,11 +177,16 @@ def example(
 
 
 def batch(
-    squares: npt.NDArray[np.uint8], which: npt.NDArray[np.intp], seed: tuple[int, ...]
+    squares: npt.NDArray[np.uint8],
+    which: npt.NDArray[np.intp],
+    seed: tuple[int, ...],
+    projected: Projected | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Images (n, 1, 128, 128), chest, turns, inverted, each drawn from (seed, position); the second chest is the next."""
     drawn = [
-        example(np.random.default_rng([*seed, k]), squares[i], squares[which[(k + 1) % len(which)]])
+        example(
+            np.random.default_rng([*seed, k]), squares[i], squares[which[(k + 1) % len(which)]], projected
+        )
         for k, i in enumerate(which)
     ]
     x = torch.from_numpy(np.stack([d[0] for d in drawn])[:, None])
@@ -175,7 +207,15 @@ def loss_of(
 
 
 def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> dict[str, float]:
-    """Train as configured; weights go to `out/gate.safetensors`. Returns figures on validation images."""
+    """Train as configured; weights go to `out/gate.safetensors`. Returns figures on validation images.
+
+    Raises UsageError where the configuration asks for projections of volumes that are not there.
+    """
+    views = None
+    if "projections" in config:
+        out.mkdir(parents=True, exist_ok=True)
+        views = projections.load(config["projections"], out.parent, out, config["seed"], run.part(0.0, 0.2))
+        run = run.part(0.2, 1.0)
     samples = [s for source in config["data"] for s in load(source, root) if s.split != "test"]
     out.mkdir(parents=True, exist_ok=True)
     finder = _finder(out.parent)
@@ -186,6 +226,7 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> dict[str, 
         with atomic.file(store) as path:
             np.save(path, made)
     squares = np.load(store, mmap_mode="r")
+    projected = None if views is None else _projected(views, finder, config["seed"])
     adults = np.array([s.population == "adults" for s in samples])
     split = np.array([s.split for s in samples])
     indices = np.flatnonzero(split == "train")
@@ -203,7 +244,7 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> dict[str, 
         total = 0.0
         for step in range(count):
             x, *answers = batch(
-                squares, order[step * size : (step + 1) * size], (config["seed"], epoch, step)
+                squares, order[step * size : (step + 1) * size], (config["seed"], epoch, step), projected
             )
             loss = loss_of(network(x), *answers)
             optimiser.zero_grad(set_to_none=True)
@@ -218,7 +259,7 @@ def train(config: dict[str, Any], root: Path, out: Path, run: Run) -> dict[str, 
         checkpoint.log(out, {"epoch": epoch + 1, "loss": total / count})
         checkpoint.save(out, epoch + 1, network, optimiser, schedule)
     result = evaluate(network, squares, np.flatnonzero(split == "val"), config["seed"] + 1)
-    checkpoint.export(out / "gate.safetensors", network)
+    checkpoint.export(out / "gate.safetensors", network, () if views is None else views.attribution)
     (out / "result.json").write_text(json.dumps(result, indent=1))
     return result
 

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from xai_engine.train import gateviews
+from xai_engine.train import gateviews, projections
+from xai_engine.train.projections import Projections
 
 Image = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -46,12 +47,19 @@ def photographs() -> tuple[Image, ...]:
 
 
 def draw(
-    rng: np.random.Generator, size: int, grey: Image, inside: Mask, lungs: Mask, other: Image
+    rng: np.random.Generator,
+    size: int,
+    grey: Image,
+    inside: Mask,
+    lungs: Mask,
+    other: Image,
+    projected: Projections | None = None,
 ) -> tuple[Image, Mask]:
     """One negative: float32 (size, size) in [0, 1] and where it is real.
 
     grey, inside, lungs: a radiograph (side, side) on its letterboxed grid, where it is real, and its lung fields; other:
-    a second radiograph. Half of the negatives are foreign pictures, half are made from these.
+    a second radiograph. Half of the negatives are foreign pictures, half are made from these. projected: lateral views
+    to draw as well.
     """
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -71,6 +79,10 @@ def draw(
         (0.07, lambda: gateviews.on_page(rng, grey[part], _page(rng, size))),
         (0.04, lambda: _shuffled(rng, size, grey)),
     )
+    if projected is not None:
+        lines, share = projected.lateral, projected.laterals
+        total = sum(k[0] for k in kinds) * share / (1 - share)
+        kinds += ((total, lambda: projections.lateral(rng, size, lines)),)
     weights = np.array([k[0] for k in kinds])
     number = int(rng.choice(len(kinds), p=weights / weights.sum()))
     made = kinds[number][1]()

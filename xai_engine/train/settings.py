@@ -54,7 +54,10 @@ DEFAULTS: dict[str, Any] = {
 # known, without a default: data, tune; how the bundle is made of the weights; parts of the bundle made by other runs
 FURTHER = {"data", "tune", "bf16", "layers", "default_layer", "gate_limits", "lungs", "gate", "title"}
 # may differ between the parts of one run: they change how fast it goes, what it is called, or what is made of it later
-FREE = {"workers", "checkpoint_minutes", "lungs", "gate", "tune", "data", "version", "title", "soup"}
+FREE = {
+    "workers", "checkpoint_minutes", "lungs", "gate", "tune", "data", "version", "title", "soup",
+    "layers", "default_layer", "gate_limits",
+}  # fmt: skip
 
 
 def complete(config: Mapping[str, Any], name: str = "the configuration") -> dict[str, Any]:
