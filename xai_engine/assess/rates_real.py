@@ -168,7 +168,7 @@ def block(cases: Sequence[Case], decided: Callable[..., str]) -> list[str]:
     share = ", ".join(f"*{v}* {every[v]} ({100 * every[v] / max(len(shipped), 1):.0f} %)" for v in VERDICTS)
     out += [
         "",
-        f"Of {len(shipped)} maps of the shipped model: {share}; {refused} images refused by the gate.",
+        f"Of {len(shipped)} maps of the shipped model: {share}; images refused by the gate: {refused}.",
     ]
     for wanted in ("do not use", "use with care"):
         why = Counter(n for m in shipped if decided(m) == wanted for n in _reasons(m, wanted))
