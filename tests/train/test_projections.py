@@ -239,12 +239,13 @@ def test_projections_are_drawn_among_what_is_refused_and_what_is_read(
     refused = int((chest == 0).sum())
     assert len(drawn) == pytest.approx(0.2 * refused, abs=4 * np.sqrt(refused * 0.16))
     dark = [
-        not gate.example(np.random.default_rng(k), squares[0], squares[1], gate.Projected(views, marked))[
-            0
-        ].any()
-        for k in range(300)
+        [
+            not gate.example(np.random.default_rng(k), squares[0], squares[1], given)[0].any()
+            for k in range(300)
+        ]
+        for given in (gate.Projected(views, marked), None)
     ]
-    assert sum(dark) >= 5  # a black square is what stands in for a projected chest
+    assert sum(dark[0]) >= sum(dark[1]) + 5  # a black square is what stands in for a projected chest
 
 
 def test_a_missing_volume_says_what_brings_it(tmp_path: Path) -> None:
@@ -279,6 +280,9 @@ def test_views_are_computed_once_and_resumed(tmp_path: Path, monkeypatch: pytest
     assert first.lateral.shape == (4, projections.SIDE, projections.SIDE)
     assert len(projections.fronts(first, 5)) == 4
     assert first.attribution == ("whose",)
+    (tmp_path / "ct" / "0.dcm").touch()  # another volume in its place
+    with pytest.raises(TypeError, match="not callable"):  # the library that was taken away above
+        projections.load(wanted, tmp_path, tmp_path, 5, Run())
 
 
 def test_weights_carry_whom_their_data_is_owed_to(tmp_path: Path) -> None:

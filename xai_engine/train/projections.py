@@ -6,6 +6,7 @@ a picture is made would tell that it is to be refused.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +184,7 @@ def load(wanted: Mapping[str, Any], runs: Path, out: Path, seed: int, run: Run) 
         raise UsageError(f"{', '.join(missing)}: not there; `{wanted['get'].format(runs=runs)}` brings it")
     parts = []
     for number, path in enumerate(files):
-        store = out / f"projections-{number}-{wanted['views']}-{seed}.npz"
+        store = out / f"projections-{_digest(path, (number, wanted['views'], seed))}.npz"
         if not store.exists():
             try:
                 mu = volumes.attenuation(volumes.even(*volumes.read(path)))
@@ -202,6 +203,13 @@ def load(wanted: Mapping[str, Any], runs: Path, out: Path, seed: int, run: Run) 
         float(wanted["frontals"]),
         tuple(str(volume["attribution"]) for volume in wanted["volumes"]),
     )
+
+
+def _digest(path: Path, extra: object) -> str:
+    """Key of the views of a volume: another one in its place is computed anew."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    content = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return hashlib.sha256(repr((content, extra)).encode()).hexdigest()[:16]
 
 
 def fronts(found: Projections, seed: int, each: int = 4) -> list[Image]:
